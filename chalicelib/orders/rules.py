@@ -1,0 +1,209 @@
+"""What may happen to an order, and what follows from it. Pure: facts in, a new order out; nothing is written here.
+
+pending_payment ──paid──> delivered | partially_delivered | paid (manual or delayed lines wait)
+      │  └─wrong amount──> needs_review
+      ├─cancel──> cancelled ──late payment──> delivering ──stock──> delivered …
+      └─time────> expired   ──late payment──> delivering ──no stock──> refunding
+any paid state ──refund──> refunding ──money back──> refunded | partially_refunded
+                                    └─provider said no──> needs_review
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from chalicelib.orders.model import Happening, Line, Order, Refund
+
+MOVES: dict[str, set[str]] = {
+    "pending_payment": {"paid", "delivered", "partially_delivered", "cancelled", "expired", "needs_review"},
+    "paid": {"delivered", "partially_delivered", "refunding"},
+    "delivering": {"delivered", "partially_delivered", "paid", "refunding"},
+    "delivered": {"refunding"},
+    "partially_delivered": {"delivered", "refunding"},
+    "cancelled": {"delivering", "needs_review"},
+    "expired": {"delivering", "needs_review"},
+    "refunding": {
+        "refunded",
+        "partially_refunded",
+        "needs_review",
+        "paid",
+        "delivered",
+        "partially_delivered",
+        "delivering",
+    },
+    "refunded": {"refunding"},
+    "partially_refunded": {"refunding"},
+    "needs_review": {"refunding", "delivered", "partially_delivered", "paid", "delivering"},
+}
+
+
+def status_of(order: Order) -> str:
+    """The status that an order's facts amount to; the first rule that fits wins.
+
+    An unpaid order is pending or closed. Money in motion outranks goods; a doubt outranks everything but money in motion.
+    """
+    if any(refund.state == "pending" for refund in order.refunds):
+        return "refunding"
+    if order.review:
+        return "needs_review"
+    if order.paid_at is None:
+        return order.closed or "pending_payment"
+    refunded = [line for line in order.lines if is_refunded(order, line)]
+    if refunded:
+        return "refunded" if len(refunded) == len(order.lines) else "partially_refunded"
+    delivered = [line for line in order.lines if line.delivered_at is not None]
+    if delivered:
+        return "delivered" if len(delivered) == len(order.lines) else "partially_delivered"
+    if any(not line.extents for line in order.lines):
+        return "delivering"
+    return "paid"
+
+
+def is_refunded(order: Order, line: Line) -> bool:
+    return line.refund_no > 0 and order.refund(line.refund_no).state == "succeeded"
+
+
+def may_move(status: str, wanted: str) -> bool:
+    """Whether the machine above has this edge; staying is always allowed."""
+    return wanted == status or wanted in MOVES[status]
+
+
+def happened(before: Order, after: Order, now: int, by: str, note: str = "") -> Order:
+    """The changed order with one more entry in its history and the next version.
+
+    Raises: AssertionError when the machine has no such edge: a fault of ours, never a caller's.
+    """
+    status = status_of(after)
+    if not may_move(status_of(before), status):
+        raise AssertionError(f"an order cannot go from {status_of(before)} to {status}")
+    return replace(after, version=before.version + 1, history=(*before.history, Happening(now, status, by, note)))
+
+
+def pay(order: Order, *, amount_minor: int, currency: str, provider_txn: str, now: int, by: str) -> Order:
+    """The order after a provider said that money arrived.
+
+    The right sum delivers at once what is due at once. Any other sum or currency stops everything for a person to look at.
+    Money for an order that is closed makes it `delivering`: keys are looked for, or the money goes back. A second payment
+    for a paid order is money that has to go back, and nothing else.
+    """
+    if order.paid_at is not None or order.review:
+        if provider_txn in known_txns(order):
+            return order
+        return _give_back_extra(order, amount_minor, currency, provider_txn, now, by)
+    paid = replace(order, paid_at=now, paid_minor=amount_minor, paid_currency=currency, provider_txn=provider_txn)
+    if amount_minor != order.total_minor or currency != order.currency:
+        return happened(order, replace(paid, review="wrong_amount"), now, by, "wrong_amount")
+    if order.closed:
+        return happened(
+            order, replace(paid, closed=None, lines=_scheduled(order, now)), now, by, f"late_after_{order.closed}"
+        )
+    return happened(order, replace(paid, lines=_hand_out_now(_scheduled(order, now), now)), now, by)
+
+
+def known_txns(order: Order) -> set[str]:
+    """The provider transactions this order has already accounted for."""
+    extra = {refund.provider_txn for refund in order.refunds if refund.provider_txn}
+    return extra | ({order.provider_txn} if order.provider_txn else set())
+
+
+def _give_back_extra(order: Order, amount_minor: int, currency: str, provider_txn: str, now: int, by: str) -> Order:
+    if currency != order.paid_currency:
+        return happened(order, replace(order, review="paid_again_in_other_currency"), now, by, "paid_again")
+    refund = Refund(
+        refund_no=len(order.refunds) + 1, lines=(), amount_minor=amount_minor, state="pending", asked_at=now, asked_by=by,
+        reason="paid_again", next_try_at=now, provider_txn=provider_txn,
+    )  # fmt: skip
+    return happened(order, replace(order, refunds=(*order.refunds, refund)), now, by, "paid_again")
+
+
+def _scheduled(order: Order, now: int) -> tuple[Line, ...]:
+    return tuple(
+        replace(line, deliver_at=now + line.delay_minutes * 60) if line.mode == "delayed" else line
+        for line in order.lines
+    )
+
+
+def _hand_out_now(lines: tuple[Line, ...], now: int) -> tuple[Line, ...]:
+    return tuple(replace(line, delivered_at=now) if line.mode == "auto" and line.extents else line for line in lines)
+
+
+def lines_due(order: Order, now: int) -> list[Line]:
+    """Lines a machine should hand out by now: paid, not delivered, not refunded, not waiting for a person or a later minute."""
+    if order.paid_at is None or order.review:
+        return []
+    return [
+        line
+        for line in order.lines
+        if line.delivered_at is None
+        and line.refund_no == 0
+        and (line.mode == "auto" or (line.mode == "delayed" and line.deliver_at is not None and line.deliver_at <= now))
+    ]
+
+
+def lines_without_keys(order: Order) -> list[Line]:
+    """Paid lines that hold no keys: those of an order that was paid after its keys had gone back."""
+    return [line for line in order.lines if not line.extents and line.delivered_at is None and line.refund_no == 0]
+
+
+def deliver(order: Order, line_ids: set[int], now: int, by: str, note: str = "") -> Order:
+    """The order with these lines handed out. Every one of them must hold its keys."""
+    lines = tuple(replace(line, delivered_at=now) if line.line_id in line_ids else line for line in order.lines)
+    if any(line.line_id in line_ids and not line.extents for line in lines):
+        raise AssertionError("a line without keys cannot be delivered")
+    return happened(order, replace(order, lines=lines, review=None), now, by, note)
+
+
+def with_keys(order: Order, take_id: str, extents_by_product: dict[str, tuple]) -> Order:
+    """The order owning the keys of a new take. Not a happening by itself: delivery or scheduling follows in the same write."""
+    lines = tuple(
+        replace(line, extents=extents_by_product[line.product_id])
+        if line in lines_without_keys(order) and line.product_id in extents_by_product
+        else line
+        for line in order.lines
+    )
+    return replace(order, lines=lines, takes=(*order.takes, take_id))
+
+
+def close(order: Order, how: str, now: int, by: str) -> Order:
+    """An unpaid order cancelled or expired; its extents go back to stock in the same transaction."""
+    lines = tuple(replace(line, extents=()) for line in order.lines)
+    return happened(order, replace(order, closed=how, lines=lines), now, by)
+
+
+def next_due(order: Order) -> tuple[str, int] | None:
+    """What a machine still has to do for this order, and when: the sparse `due` index is made from this.
+
+    Unpaid orders are not in it: the timeline index holds them by expiry (decision 0003).
+    """
+    pending = [refund.next_try_at for refund in order.refunds if refund.state == "pending"]
+    if pending:
+        return "refund", min(pending)
+    if order.paid_at is None or order.review:
+        return None
+    waiting = [line for line in order.lines if line.delivered_at is None and line.refund_no == 0]
+    instants = [order.paid_at if line.mode == "auto" or not line.extents else line.deliver_at
+                for line in waiting if line.mode != "manual" or not line.extents]  # fmt: skip
+    return ("deliver", min(instants)) if instants else None
+
+
+def follow_ups(before: Order | None, after: Order) -> list[tuple[str, dict[str, str], int]]:
+    """The messages that one change of an order calls for: (queue fact, message, due instant)."""
+    message = {"order_id": after.order_id}
+    if before is None and status_of(after) == "pending_payment":
+        return [("order-expiry", message, after.expires_at)]
+    due = next_due(after)
+    if due is None or (before is not None and next_due(before) == due):
+        return []
+    kind, at = due
+    return [({"deliver": "delivery-due", "refund": "refund-due"}[kind], message, at)]
+
+
+def held_by_product(row: dict[str, Any]) -> dict[str, int]:
+    """Keys that a plain order row keeps for a buyer who has not paid: {product_id: quantity}; empty in every other status."""
+    if row.get("st") != "pending_payment":
+        return {}
+    held: dict[str, int] = {}
+    for line in row["lines"]:
+        held[line["p"]] = held.get(line["p"], 0) + line["q"]
+    return held
