@@ -28,9 +28,9 @@ class Refused(Exception):
         'lines.0.product_id'
     """
 
-    code: ClassVar[str] = "request.refused"
-    status: ClassVar[int] = 400
-    retry: ClassVar[Retry] = "never"
+    code: str = "request.refused"
+    status: int = 400
+    retry: Retry = "never"
     sentence: ClassVar[str] = "The request was refused."
     retry_after_seconds: int | None = None
 
@@ -52,6 +52,22 @@ class Refused(Exception):
                 "request_id": request_id,
             }
         }
+
+
+    def facts(self) -> dict:
+        """A refusal as plain data, to cross from one function to another."""
+        return {
+            "code": self.code, "status": self.status, "retry": self.retry, "message": self.message, "field": self.field,
+            "retry_after_seconds": self.retry_after_seconds,
+        }  # fmt: skip
+
+    @staticmethod
+    def from_facts(facts: dict) -> Refused:
+        """The refusal that another function described with `facts`."""
+        refused = Refused(facts["message"], field=facts["field"], retry_after_seconds=facts["retry_after_seconds"])
+        for name in ("code", "status", "retry"):
+            setattr(refused, name, facts[name])
+        return refused
 
 
 class InvalidRequest(Refused):

@@ -12,7 +12,8 @@ import secrets
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford base32, lower case: no i, l, o, u
 
 
-def _base32(number: int, length: int) -> str:
+def to_base32(number: int, length: int) -> str:
+    """The lowest `length` base-32 digits of a number, Crockford alphabet, lower case."""
     digits = []
     for _ in range(length):
         number, digit = divmod(number, 32)
@@ -27,12 +28,12 @@ def new_id(prefix: str, now: int) -> str:
         >>> new_id("prd", 0)[:11]
         'prd_0000000'
     """
-    return f"{prefix}_{_base32(now, 7)}{_base32(secrets.randbits(60), 12)}"
+    return f"{prefix}_{to_base32(now, 7)}{to_base32(secrets.randbits(60), 12)}"
 
 
 def new_take_id(now: int) -> str:
     """Names one attempt to take keys from stock: 7 time characters and 6 random ones (30 bits)."""
-    return _base32(now, 7) + _base32(secrets.randbits(30), 6)
+    return to_base32(now, 7) + to_base32(secrets.randbits(30), 6)
 
 
 def taken_at(take_id: str) -> int:
@@ -58,7 +59,7 @@ def order_id_for(shop_id: str, merchant_order_no: str) -> str:
         True
     """
     digest = hashlib.sha256(f"{shop_id}\n{merchant_order_no}".encode()).digest()
-    return "ord_" + _base32(int.from_bytes(digest[:10], "big"), 16)
+    return "ord_" + to_base32(int.from_bytes(digest[:10], "big"), 16)
 
 
 def payment_id_for(order_id: str) -> str:

@@ -199,6 +199,34 @@ def follow_ups(before: Order | None, after: Order) -> list[tuple[str, dict[str, 
     return [({"deliver": "delivery-due", "refund": "refund-due"}[kind], message, at)]
 
 
+def may_be_revealed(order: Order) -> list[Line]:
+    """Lines whose keys their buyer may see: handed out, and no refund of them begun."""
+    if order.review:
+        return []
+    return [line for line in order.lines if line.delivered_at is not None and line.refund_no == 0]
+
+
+def is_in_refund_window(order: Order, line: Line, now: int) -> bool:
+    """Whether the product's policy, as it was at checkout, still allows a refund without an operator."""
+    return order.paid_at is not None and now <= order.paid_at + line.refund_window_minutes * 60
+
+
+def may_be_refunded_by_shop(order: Order, now: int) -> list[Line]:
+    """Lines a shop or buyer may give back by itself: paid, never revealed, within the product's window.
+
+    Undelivered goods may always be given back: the buyer has nothing yet.
+    """
+    if order.paid_at is None or order.review:
+        return []
+    return [
+        line
+        for line in order.lines
+        if line.refund_no == 0
+        and line.revealed_at is None
+        and (line.delivered_at is None or is_in_refund_window(order, line, now))
+    ]
+
+
 def held_by_product(row: dict[str, Any]) -> dict[str, int]:
     """Keys that a plain order row keeps for a buyer who has not paid: {product_id: quantity}; empty in every other status."""
     if row.get("st") != "pending_payment":

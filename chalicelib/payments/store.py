@@ -1,0 +1,71 @@
+"""Rows of provider notices: what was said to us, each under the provider's own id of the message.
+
+    NOTICE#<provider>#<event_id>/N    kind, payment_id, provider_txn, amount_minor, currency, refund_id, received_at
+
+A notice about an order that does not exist (yet) also stands in the `due` index until it finds its order or is a day old.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chalicelib.aws.clients import dynamodb
+from chalicelib.aws.due import due_attributes
+from chalicelib.aws.rows import from_row, to_row
+from chalicelib.aws.transact import is_condition_failed, retry_busy
+from chalicelib.core.settings import table_name
+from chalicelib.payments.model import Notice
+
+
+def put_notice(notice: Notice, now: int, *, is_matched: bool) -> None:
+    """Record a notice; an unmatched one becomes due at once.
+
+    Access:  put NOTICE#…/N, 1 write; +1 in the due index when unmatched.
+    Only if: this message was not recorded before. A repeat is a success and changes nothing.
+    """
+    row: dict[str, Any] = {
+        "pk": f"NOTICE#{notice.provider}#{notice.event_id}", "sk": "N", "provider": notice.provider,
+        "event_id": notice.event_id, "kind": notice.kind, "payment_id": notice.payment_id,
+        "provider_txn": notice.provider_txn, "amount_minor": notice.amount_minor, "currency": notice.currency,
+        "refund_id": notice.refund_id, "received_at": now,
+    }  # fmt: skip
+    if not is_matched:
+        row |= due_attributes("notice", now, notice.event_id)
+    try:
+        retry_busy(
+            lambda: dynamodb().put_item(
+                TableName=table_name(), Item=to_row(row), ConditionExpression="attribute_not_exists(pk)"
+            )
+        )
+    except Exception as error:
+        if not is_condition_failed(error):
+            raise
+
+
+def find_notice(pk: str) -> tuple[Notice, int] | None:
+    """A recorded notice by its row key and when it came, or None.
+
+    Access: get NOTICE#…/N, strongly consistent, 1 read unit.
+    """
+    found = dynamodb().get_item(TableName=table_name(), Key=to_row({"pk": pk, "sk": "N"}), ConsistentRead=True)
+    if "Item" not in found:
+        return None
+    row = from_row(found["Item"])
+    members = {name: row.get(name) for name in Notice.__dataclass_fields__}
+    return Notice(**members), row["received_at"]
+
+
+def settle_notice(pk: str) -> None:
+    """Take a notice out of the due index: it found its order, or nobody will ever come for it.
+
+    Access:  update NOTICE#…/N, 1 write, and 1 in the index.
+    Only if: the notice exists.
+    """
+    retry_busy(
+        lambda: dynamodb().update_item(
+            TableName=table_name(),
+            Key=to_row({"pk": pk, "sk": "N"}),
+            UpdateExpression="REMOVE due_pk, due_at",
+            ConditionExpression="attribute_exists(pk)",
+        )
+    )

@@ -1,0 +1,82 @@
+"""Bring pending refunds to their end: ask the provider, never pay twice, put the keys where they belong.
+
+Called right after a refund was asked for, by the refund queue, and by the minute timer (which suffices alone). The refund id is
+the order's and never changes, so repeating the request at the provider is safe; from the second time on the provider is first
+asked whether it already did it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from chalicelib.aws.transact import transact
+from chalicelib.edge.observe import failure_facts, log
+from chalicelib.inventory import store as inventory
+from chalicelib.orders import store as orders
+from chalicelib.orders.answers import refund_id_of
+from chalicelib.orders.errors import OrderChanged
+from chalicelib.orders.model import Order, Refund
+from chalicelib.orders.rules import next_due
+from chalicelib.payments.model import RefundResult
+from chalicelib.payments.providers import payment_of, provider_named
+from chalicelib.refunds.rules import extents_of, settle_refund
+
+_TRIES = 6
+
+
+def finish_refunds(order_id: str, now: int, *, base_url: str = "") -> Order | None:
+    """Settle every pending refund of an order as far as its provider knows.
+
+    Raises: orders.changed_meanwhile when the order kept changing; the message comes again.
+    """
+    order = orders.find_order(order_id)
+    for refund in order.refunds if order else ():
+        if refund.state == "pending":
+            order = _finish(order, refund.refund_no, now, base_url)
+    return order
+
+
+def next_try(order: Order) -> int | None:
+    """When this order's refund is to be asked about again, None when nothing is pending."""
+    due = next_due(order)
+    return due[1] if due and due[0] == "refund" else None
+
+
+def _finish(order: Order, refund_no: int, now: int, base_url: str) -> Order:
+    result = _ask_provider(order, order.refund(refund_no), now, base_url)
+    for _ in range(_TRIES):
+        settled = settle_refund(order, refund_no, result, now)
+        if settled is order:
+            return order
+        try:
+            if settled.refund(refund_no).state != "succeeded":
+                return orders.save(order, settled)
+            transact([orders.save_write(order, settled), *_key_writes(order, order.refund(refund_no))])
+            return settled
+        except OrderChanged:
+            order = orders.get_order(order.order_id)
+    raise OrderChanged()
+
+
+def _ask_provider(order: Order, refund: Refund, now: int, base_url: str) -> RefundResult:
+    provider, refund_id = provider_named(order.provider), refund_id_of(order, refund)
+    payment = payment_of(order, base_url)
+    if refund.provider_txn:
+        payment = replace(payment, provider_txn=refund.provider_txn)
+    try:
+        known = provider.find_refund(payment, refund_id) if refund.tries or now > refund.asked_at else None
+        if known is not None and known.state != "unknown":
+            return known
+        return known or provider.refund(payment, refund_id, refund.amount_minor, now)
+    except Exception as error:  # no answer is not a no: the refund waits and is asked about again
+        log.error("refund could not be settled", extra={"order_id": order.order_id, **failure_facts(error)})
+        return RefundResult("unknown")
+
+
+def _key_writes(order: Order, refund: Refund) -> list:
+    extents = extents_of(order, refund)
+    if not extents:
+        return []
+    if refund.returns_keys:
+        return inventory.return_writes([(order.order_id, extents)])
+    return inventory.quarantine_writes([(order.order_id, extents)])
