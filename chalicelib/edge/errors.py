@@ -57,6 +57,15 @@ class MethodNotAllowed(Refused):
     sentence = "This address does not take this method."
 
 
+class TooManyRequests(Refused):
+    """Answered by the HTTP entrance before a request reaches our code; declared to be documented like the rest."""
+
+    code = "request.too_many"
+    status = 429
+    retry = "later"
+    sentence = "Too many requests; wait a little and send the same request again."
+
+
 class Internal(Refused):
     code = "service.internal"
     status = 500
