@@ -1,4 +1,4 @@
-"""Runs the embedded backend (ministack) so that its data outlives it: snapshots while it runs, not only at a clean stop.
+"""Runs the embedded backend (ministack) so that its data outlives it: snapshots all along, not only at a clean stop.
 
 Started by `infra/local/backend.py` with the Python of ministack's own virtual environment; imports nothing of ours.
 Never serves another address than the one it is told, and ends itself when the process that started it is gone.

@@ -1,0 +1,83 @@
+# One command each; every target does the set-up it needs. `make help` lists them.
+
+PYTHON ?= python3
+PORT ?= 8000
+BACKEND_PORT ?= 4566
+LOCAL ?= .local
+STAGE ?= prod
+REGION ?=
+SCOPE ?= operator
+SHOP ?=
+TESTS ?= tests
+
+VENV := .venv/bin
+BACKEND := .local/ministack-venv
+CHECKOV := .local/checkov-venv
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run reset demo test bench check check-infra package deploy api-key format clean
+
+help: ## Show what there is
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.ready $(BACKEND)/.ready ## Install everything into .venv and .local (needs Python 3.11+ and nothing else)
+
+.venv/.ready: requirements.txt requirements-dev.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; say PYTHON=/path/to/python3.11"; exit 1; }
+	@echo "==> 1/2 installing the product and its tools into .venv (a minute or two, once)"
+	@test -x $(VENV)/python || $(PYTHON) -m venv .venv || { echo "On Debian: apt-get install python3-venv"; exit 1; }
+	@$(VENV)/python -m pip install --disable-pip-version-check --progress-bar on -r requirements-dev.txt | grep -v "already satisfied" || true
+	@$(VENV)/python -m pip check --disable-pip-version-check
+	@touch $@
+
+$(BACKEND)/.ready: requirements-local.txt
+	@echo "==> 2/2 installing the embedded backend into $(BACKEND)"
+	@test -x $(BACKEND)/bin/python || $(PYTHON) -m venv $(BACKEND)
+	@$(BACKEND)/bin/python -m pip install --disable-pip-version-check --progress-bar on -r requirements-local.txt | grep -v "already satisfied" || true
+	@$(BACKEND)/bin/python -c "import ministack"
+	@touch $@
+
+run: setup ## The whole product on 127.0.0.1:8000 with a demo shop; Ctrl-C stops, the data is kept
+	@$(VENV)/python -m infra.local.run --port $(PORT) --backend-port $(BACKEND_PORT) --dir $(LOCAL)
+
+reset: ## Forget everything `make run` kept
+	@rm -rf $(LOCAL)/state $(LOCAL)/credentials.json $(LOCAL)/run.log $(LOCAL)/backend.log
+	@echo "all local data is gone; make run starts afresh"
+
+demo: setup ## Tell the whole story over HTTP against a running `make run`; fails loudly on any wrong step
+	@$(VENV)/python -m infra.local.demo --credentials $(LOCAL)/credentials.json
+
+test: setup ## The whole test suite (TESTS=path for a part)
+	@$(VENV)/python -m pytest $(TESTS)
+
+bench: setup ## Measure requests, write units, conflicts, import speed, cold start against their budgets
+	@$(VENV)/python -m benchmarks
+
+check: setup ## Formatting, lint, guards and templates
+	@$(VENV)/ruff format --check .
+	@$(VENV)/ruff check .
+	@$(VENV)/python -m pytest tests/guards tests/infra/test_templates.py
+	@$(VENV)/cfn-lint infra/data.yaml infra/queues.yaml infra/edge.yaml
+	@if test -x $(CHECKOV)/bin/checkov; then $(MAKE) --no-print-directory check-infra; fi
+
+check-infra: setup ## Security rules for the templates (checkov; installs itself into its own place, once)
+	@test -x $(CHECKOV)/bin/checkov || { echo "==> installing checkov into $(CHECKOV) (large)"; \
+	  $(PYTHON) -m venv $(CHECKOV) && $(CHECKOV)/bin/python -m pip install --disable-pip-version-check -q -r infra/requirements-checkov.txt; }
+	@$(VENV)/python -m infra.build --stage prod
+	@$(CHECKOV)/bin/checkov --config-file infra/checkov.yaml
+
+package: setup ## Build what is deployed into .build/<STAGE>, checked (STAGE=prod)
+	@$(VENV)/python -m infra.build --stage $(STAGE)
+
+deploy: package ## Deploy to AWS (STAGE=prod REGION=eu-central-1); needs the AWS CLI and credentials
+	@$(VENV)/python -m infra.deploy --stage $(STAGE) --region "$(REGION)"
+
+api-key: setup ## Issue an API key on AWS (STAGE=prod REGION=… SCOPE=operator, or SCOPE=shop SHOP=<id>)
+	@$(VENV)/python -m infra.issue_key --stage $(STAGE) --region "$(REGION)" --scope $(SCOPE) --shop "$(SHOP)"
+
+format: setup ## Format the code
+	@$(VENV)/ruff format .
+	@$(VENV)/ruff check --fix .
+
+clean: ## Remove what can be built again (keeps local data)
+	@rm -rf .build .venv $(BACKEND) $(CHECKOV) .pytest_cache .ruff_cache .hypothesis
