@@ -1,0 +1,281 @@
+"""Stock: take keys, give them back, put imported and returned keys on sale, count them. The front door of inventory.
+
+Called by checkout, fulfilment, refunds, imports and the sweeper. It knows no rows itself: shelves are in
+`allocator_store`, lots in `pool_store`, unpaid orders' keys in `held_store`; what to try is decided by `rules.plan_take`.
+How it works and why: docs/decisions/0001-extent-allocator.md. It never writes an order.
+"""
+
+from __future__ import annotations
+
+import time
+import zlib
+from collections.abc import Sequence
+
+from chalicelib.aws.transact import Write, transact
+from chalicelib.core.errors import Busy
+from chalicelib.inventory import allocator_store, held_store, memory, pool_store, rules
+from chalicelib.inventory.allocator_store import Attempt, Doubt, Trial
+from chalicelib.inventory.errors import LotNotFound, OutOfStock
+from chalicelib.inventory.model import Extent, Lot, OpenLot, Piece, Run, Shelf, Stock, Take
+
+_TRIES = 30
+_TRUST = 3  # failed tries after which a look is too old to go on with
+_CLEANED_AT_ONCE = 16
+Given = Sequence[tuple[str, Sequence[Extent]]]  # (order id, extents) of orders that give keys back
+
+
+def take(product_id: str, quantity: int, *, order_id: str, take_id: str, now: int) -> Take:
+    """Lift `quantity` free keys of a product off the shelves for an order that is about to be written.
+
+    Earliest-expiring lot first, all or nothing. One take id may serve several products of an order, but never one product twice.
+    When this raises, the caller writes no order under this take id; whatever an unanswered try may still do is swept back.
+
+    Access:  update of one shelf, 1 write; a transaction over several shelves when none has enough; a batch get of the
+             product's shelves and pool row when too little is known, and always before a refusal.
+    Only if: the keys are free, their lot has not expired, and this take was not noted before.
+    Refused: inventory.out_of_stock; service.busy when other buyers were faster every time
+    """
+    if memory.is_sold_out(product_id, quantity):
+        raise OutOfStock()
+    search = _Search(product_id, quantity)
+    doubt: Doubt | None = None
+    for number in range(_TRIES):
+        step = search.next_step(now)
+        if isinstance(step, rules.SoldOut):
+            memory.remember_sold_out(product_id, step.free)
+            raise OutOfStock()
+        if isinstance(step, rules.Look):
+            search.look()
+            continue
+        keys = allocator_store.journal_keys(step, quantity, order_id, take_id)
+        if doubt and doubt.keys != keys:
+            # An unanswered try is left for another shelf only after its journal entry has been made impossible.
+            landed = allocator_store.close_doubt(doubt, now)
+            if landed:
+                return _taken(order_id, take_id, landed)
+            search.closed |= doubt.keys.keys()
+            doubt = None
+            continue
+        attempt = allocator_store.try_step(step, keys, quantity, now)
+        if attempt.taken is not None:
+            search.remember_success(step, attempt)
+            _help_clean(attempt)
+            return _taken(order_id, take_id, attempt)
+        if attempt.is_repeated:
+            doubt = Doubt(keys, step)
+        search.remember_refusal(step, attempt)
+        for shelf in attempt.shelves:
+            if len(shelf.journal) >= rules.JOURNAL_CAP:
+                _clean(shelf)
+        if number > 1 or attempt.is_busy:
+            time.sleep(memory.dice.uniform(0, 0.01 * 2 ** min(number, 5)))
+    raise Busy()
+
+
+class _Search:
+    """What one take knows of the shelves while it tries: from memory at first, from the table as it goes on."""
+
+    def __init__(self, product_id: str, quantity: int) -> None:
+        self.product_id, self.quantity = product_id, quantity
+        lots = memory.recall_pool(product_id)
+        if lots is None:
+            lots = pool_store.get_lots(product_id)
+            memory.remember_pool(product_id, lots)
+        self.lots = lots
+        self.known = memory.recall_shelves([shelf_id for lot in lots for shelf_id in lot.shelves])
+        self.favourite = memory.recall_favourite(product_id)
+        self.avoided: set[str] = set()  # busy or with a full journal at this moment
+        self.closed: set[str] = set()  # closed for this take until it is swept
+        self.is_fresh = False
+        self.tries_since_look = _TRUST  # nothing was looked at in this call yet
+
+    def next_step(self, now: int) -> rules.Step:
+        """The next thing to try. A refusal only after a look, and never while keys lie on shelves that were passed over.
+
+        Raises: service.busy when the rest of the stock lies on shelves closed for this take: another take may have it.
+        """
+        step = rules.plan_take(
+            self.quantity, rules.sellable(self.lots, now), self.known, is_fresh=self.is_fresh, dice=memory.dice,
+            favourite=self.favourite, avoided=frozenset(self.avoided | self.closed),
+        )  # fmt: skip
+        if not isinstance(step, rules.SoldOut):
+            return step
+        if any(self.known[shelf_id].free for shelf_id in self.closed & self.known.keys()):
+            raise Busy()
+        return rules.Look() if self.avoided else step
+
+    def look(self) -> None:
+        self.lots, self.known = _look(self.product_id, self.lots)
+        self.avoided, self.is_fresh, self.tries_since_look = set(), True, 0
+
+    def remember_success(self, step: Trial, attempt: Attempt) -> None:
+        for shelf in attempt.shelves:
+            memory.remember_shelf(shelf)
+        if not isinstance(step, rules.Gather):
+            memory.remember_favourite(self.product_id, step.shelf_id)
+
+    def remember_refusal(self, step: Trial, attempt: Attempt) -> None:
+        """The shelves that refused are known anew; what else was known has aged, so no refusal rests on it."""
+        self.is_fresh, self.tries_since_look = False, self.tries_since_look + 1
+        refused = {shelf.shelf_id: shelf for shelf in attempt.shelves}
+        for shelf in attempt.shelves:
+            memory.remember_shelf(shelf)
+        self.known = {**(self.known if self.tries_since_look < _TRUST else {}), **refused}
+        self.favourite = next((shelf_id for shelf_id, shelf in refused.items() if shelf.free >= self.quantity), None)
+        self.avoided |= {shelf.shelf_id for shelf in attempt.shelves if len(shelf.journal) >= rules.JOURNAL_CAP}
+        if attempt.is_busy and not isinstance(step, rules.Gather):
+            self.avoided.add(step.shelf_id)
+
+
+def _look(product_id: str, lots: list[OpenLot]) -> tuple[list[OpenLot], dict[str, Shelf]]:
+    """Pool and all shelves, strongly consistent, in one batch; in two when the pool has changed since it was last read."""
+    found_lots, shelves = _read_all(product_id, lots)
+    if found_lots != lots:
+        lots, shelves = _read_all(product_id, found_lots)
+    memory.remember_pool(product_id, lots)
+    for shelf in shelves:
+        memory.remember_shelf(shelf)
+    return lots, {shelf.shelf_id: shelf for shelf in shelves}
+
+
+def _read_all(product_id: str, lots: list[OpenLot]) -> tuple[list[OpenLot], list[Shelf]]:
+    pool_key = pool_store.pool_key(product_id)
+    keys = [allocator_store.shelf_key(shelf_id) for lot in lots for shelf_id in lot.shelves]
+    rows = allocator_store.read_rows([pool_key, *keys])
+    pools = [pool_store.read_pool_row(row) for row in rows if row["pk"] == pool_key["pk"]]
+    return (pools[0] if pools else []), [allocator_store.read_shelf(row) for row in rows if row["pk"] != pool_key["pk"]]
+
+
+def _taken(order_id: str, take_id: str, attempt: Attempt) -> Take:
+    pieces = [
+        Piece(
+            allocator=shelf_id,
+            journal_key=rules.journal_key(order_id, rules.count_keys(runs), take_id),
+            extents=allocator_store.extents_of(shelf_id, runs),
+            is_clean=not attempt.is_repeated,
+        )
+        for shelf_id, runs in (attempt.taken or {}).items()
+    ]
+    return Take(order_id, take_id, tuple(pieces))
+
+
+def _help_clean(attempt: Attempt) -> None:
+    """Look after other buyers' entries when a journal has grown long; they leave with this process's next take."""
+    for shelf in attempt.shelves:
+        if rules.may_help(len(shelf.journal), memory.dice):
+            try:
+                memory.remember_removable(shelf.shelf_id, _settled_entries(shelf))
+            except Exception:  # noqa: S110 - the keys are taken; tidying up may fail without a word, the sweeper does it too
+                pass
+
+
+def _clean(shelf: Shelf) -> None:
+    """A full journal blocks its shelf: remove at once what is settled."""
+    settled = _settled_entries(shelf)
+    if settled:
+        allocator_store.drop_entries(shelf.shelf_id, settled)
+
+
+def _settled_entries(shelf: Shelf) -> list[str]:
+    from chalicelib.orders.store import list_takes
+
+    entries = memory.dice.sample(sorted(shelf.journal), min(_CLEANED_AT_ONCE, len(shelf.journal)))
+    takes = list_takes(sorted({rules.read_journal_key(key).order_id for key in entries}))
+    return rules.entries_owned(entries, takes)
+
+
+def give_back(taken: Take) -> None:
+    """Put the keys of a take back that no order will own. Repeating it, or racing the sweeper, changes nothing.
+
+    Access:  update of each shelf taken from, 1 write each.
+    Only if: the shelf's journal still has the take's entry; the same write removes it.
+    """
+    for piece in taken.pieces:
+        runs = tuple((start, count) for _, start, count in piece.extents)
+        allocator_store.put_back(piece.allocator, piece.journal_key, runs)
+    memory.forget_sold_out()
+
+
+def confirm(taken: Take) -> None:
+    """The order that owns this take is written: its journal entries may go. No access: the next take here removes them."""
+    memory.remember_confirmed(taken.pieces)
+
+
+def return_writes(returned: Given, quarantined: Given = ()) -> list[Write]:
+    """Entries that put keys of closed orders back on sale, and count keys that must never be sold again.
+
+    One entry per lot, whatever the number of orders: all go to one return shelf, picked by the first order's id, so that
+    batches spread while each stays cheap. Pass both kinds of one transaction together: a row may be in it once.
+
+    Access:  an update of L#<lot>#r<n>/A per lot; get LOT#<lot>/LOT once per process.
+    Only if: the lot exists. That the orders held the keys until now is the condition of the orders' own entries.
+    Refused: inventory.lot_not_found
+    """
+    first = min((order_id for order_id, _ in (*returned, *quarantined)), default="")
+    runs: dict[str, list[Run]] = {}
+    spoiled: dict[str, int] = {}
+    for _, extents in returned:
+        for lot_id, start, count in extents:
+            runs.setdefault(lot_id, []).append((start, count))
+    for _, extents in quarantined:
+        for lot_id, _, count in extents:
+            spoiled[lot_id] = spoiled.get(lot_id, 0) + count
+    memory.forget_sold_out()
+    writes = []
+    for lot_id in sorted(runs.keys() | spoiled.keys()):
+        shelf_id = f"{lot_id}#r{zlib.crc32(first.encode()) % pool_store.get_return_shards(lot_id)}"
+        joined = list(rules.join(runs.get(lot_id, [])))
+        writes.append(allocator_store.return_write(shelf_id, joined, spoiled.get(lot_id, 0)))
+    return writes
+
+
+def quarantine_writes(quarantined: Given) -> list[Write]:
+    """Entries that count keys as quarantined: refunded after somebody may have read them. See `return_writes`."""
+    return return_writes((), quarantined)
+
+
+def open_lot(lot: Lot, now: int) -> None:
+    """Create a lot, its empty shelves and its place in the product's selling order. Repeating it changes nothing.
+
+    Access:  transaction of LOT#<lot>/LOT and its shelves (at most 81 puts); get and update POOL#<product>/META.
+    Only if: the lot is new; the pool's version is the one read.
+    """
+    expires_at = rules.expiry_of(lot.expires_at)
+    already_open = LotNotFound()  # stands for 'the rows exist': caught here, shown to nobody
+    opened = OpenLot(lot.lot_id, expires_at, lot.shards, lot.return_shards)
+    try:
+        transact([
+            pool_store.new_lot_write(lot, now, already_open),
+            *allocator_store.new_shelf_writes(opened, already_open),
+        ])  # fmt: skip
+    except LotNotFound as refused:
+        if refused is not already_open:
+            raise
+    pool_store.add_to_pool(lot)
+    memory.forget_pool(lot.product_id)
+    memory.forget_sold_out()
+
+
+def add_keys_writes(lot: Lot, start: int, count: int) -> list[Write]:
+    """Entries that put consecutive new numbers of a lot on sale, to stand in one transaction with the caller's own marker.
+
+    Access:  an update per shelf met: one per 500 numbers, rounded up.
+    Only if: the lot was opened. That the numbers are new is the condition of the caller's marker.
+    Refused: inventory.lot_not_found
+    """
+    memory.forget_sold_out()
+    dealt = rules.spread(start, count, lot.shards)
+    return [allocator_store.add_runs_write(f"{lot.lot_id}#{shard}", runs) for shard, runs in sorted(dealt.items())]
+
+
+def read_stock(product_id: str, now: int) -> Stock:
+    """Where every key of a product is at this moment.
+
+    Access: a batch get of the pool row, its shelves and POOL#<product>/HELD, strongly consistent; one read of the pool
+            before it when this process does not know the lots.
+    """
+    lots = memory.recall_pool(product_id)
+    if lots is None:
+        lots = pool_store.get_lots(product_id)
+    lots, shelves = _look(product_id, lots)
+    return rules.add_up(shelves.values(), held_store.get_held(product_id), now)
