@@ -1,7 +1,7 @@
 """Keep the count of held keys: the sum over unpaid orders, per product.
 
-Two ways that check each other. The table's change records move the count within seconds; every minute the orders that can
-still be unpaid are counted afresh, which suffices alone when the stream is down or lost records.
+Two ways that check each other. The table's change records move the count within seconds; every minute the orders that
+can still be unpaid are counted afresh, which suffices alone when the stream is down or lost records.
 It never touches stock: available, expired and quarantined are read where the keys are.
 """
 

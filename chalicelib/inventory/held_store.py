@@ -1,5 +1,5 @@
-"""Rows that count the keys of unpaid orders, per product. A figure, not a fact: orders are the fact, and the count is redone
-from them every minute. `inventory.store` and `inventory.figures` call this file.
+"""Rows that count the keys of unpaid orders, per product. A figure, not a fact: orders are the fact, and the count is
+redone from them every minute. `inventory.store` and `inventory.figures` call this file.
 
     POOL#<product_id> / HELD   held  v version  marks [batch, …]  counted_at  [due_pk due_at] while held is not zero
 """

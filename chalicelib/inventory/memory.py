@@ -18,7 +18,7 @@ _MAX_PRODUCTS = 1_000
 _MAX_CONFIRMED = 40  # entries remembered per shelf; the sweeper removes what is forgotten here
 _REMOVED_AT_ONCE = 20
 
-dice = random.Random()
+dice = random.Random()  # noqa: S311 - spreads load, hides nothing
 _lock = threading.Lock()
 _pools: dict[str, tuple[float, list[OpenLot]]] = {}
 _shelves: dict[str, tuple[float, Shelf]] = {}
@@ -108,8 +108,8 @@ def remember_confirmed(pieces: tuple[Piece, ...]) -> None:
             _confirmed.clear()
         for piece in pieces:
             entries = _confirmed.setdefault(piece.allocator, [])
-            # After a repeat, a late duplicate of the first attempt may still arrive. The entry left standing makes the table
-            # refuse it; the sweeper removes the entry when no duplicate can be alive any more.
+            # After a repeat, a late duplicate of the first attempt may still arrive. The entry left standing makes the
+            # table refuse it; the sweeper removes the entry when no duplicate can be alive any more.
             if piece.is_clean and len(entries) < _MAX_CONFIRMED:
                 entries.append(piece.journal_key)
 

@@ -1,7 +1,7 @@
-"""The words of stock: runs, extents, shelves, lots, takes and figures. Plain frozen data, no behaviour beyond arithmetic.
+"""The words of stock: runs, extents, shelves, lots, takes and figures. Plain frozen data.
 
-A key is (lot, number). A *lot* is one import with one expiry date. Its free numbers lie as *runs* on a few *shelves*: the
-main shelves `0…n`, filled by imports, and the return shelves `r0…rn`, filled by orders that gave their keys back.
+A key is (lot, number). A *lot* is one import with one expiry date. Its free numbers lie as *runs* on a few *shelves*:
+the main shelves `0…n`, filled by imports, and the return shelves `r0…rn`, filled by orders that gave their keys back.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class OpenLot:
 
 @dataclass(frozen=True)
 class Shelf:
-    """One allocator row as somebody saw it: free runs, how many keys that is, and the journal of takes not yet settled."""
+    """One allocator row as somebody saw it: free runs, how many keys that is, the journal of takes not yet settled."""
 
     shelf_id: str
     runs: tuple[Run, ...] = ()

@@ -91,7 +91,9 @@ def add_to_pool(lot: Lot) -> None:
             "UpdateExpression": "SET lots = :lots, v = :next",
             "ConditionExpression": "v = :seen" if row["v"] else "attribute_not_exists(pk)",
             "ExpressionAttributeValues": to_row({
-                ":lots": [[one.lot_id, one.expires_at, one.shards, one.return_shards] for one in sort_lots([*lots, opened])],
+                ":lots": [
+                    [one.lot_id, one.expires_at, one.shards, one.return_shards] for one in sort_lots([*lots, opened])
+                ],
                 ":next": row["v"] + 1,
                 **({":seen": row["v"]} if row["v"] else {}),
             }),

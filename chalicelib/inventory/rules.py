@@ -249,7 +249,7 @@ def entries_owned(journal: Iterable[str], takes: Mapping[str, set[str]]) -> list
 
 
 def may_help(entries: int, dice: random.Random) -> bool:
-    """Whether a buyer who meets a journal of that length also looks after other buyers' entries; likelier as it grows."""
+    """Whether a buyer who meets a journal of that length looks after others' entries too; likelier as it grows."""
     return entries > HELP_ABOVE and dice.random() < (entries - HELP_ABOVE) / (HELP_ALWAYS - HELP_ABOVE)
 
 
@@ -270,8 +270,8 @@ def sellable(lots: Iterable[OpenLot], now: int) -> list[OpenLot]:
 def add_up(shelves: Iterable[Shelf], held: int, now: int) -> Stock:
     """The stock figures of a product.
 
-    `available`, `expired` and `quarantined` are exact. `held` trails by the lag of the change stream, so it is kept within
-    what is not elsewhere; `sold` is the rest, and the parts always add up to what was imported. Nothing disables keys yet.
+    `available`, `expired` and `quarantined` are exact. `held` trails by the lag of the change stream, so it is kept
+    within what is not elsewhere; `sold` is the rest: the parts always add up to the import. Nothing disables keys yet.
 
     Example:
         >>> add_up([Shelf("l#0", free=6, imported=10), Shelf("l#r0", free=1, quarantined=1)], 5, 0)
@@ -300,7 +300,7 @@ def add_up(shelves: Iterable[Shelf], held: int, now: int) -> Stock:
 class Held:
     """The running count of a product's held keys, as its row has it.
 
-    `marks` name the latest batches of change records counted in; `counted_at` is when the orders themselves were last counted.
+    `marks` name the latest batches of change records counted in; `counted_at` is when the orders were last counted.
     """
 
     held: int = 0
@@ -312,7 +312,7 @@ class Held:
 def count_in(row: Held, mark: str, changes: Iterable[tuple[int, int]]) -> Held | None:
     """The row after one batch of changes (recorded at, difference); None when there is nothing to write.
 
-    A batch that comes twice is known by its mark. Changes recorded well before the last full count are in that count already.
+    A batch that comes twice is known by its mark. Changes recorded well before the last full count are in that count.
     """
     if mark in row.marks:
         return None

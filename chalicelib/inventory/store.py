@@ -1,22 +1,24 @@
 """Stock: take keys, give them back, put imported and returned keys on sale, count them. The front door of inventory.
 
 Called by checkout, fulfilment, refunds, imports and the sweeper. It knows no rows itself: shelves are in
-`allocator_store`, lots in `pool_store`, unpaid orders' keys in `held_store`; what to try is decided by `rules.plan_take`.
+`shelf_store` and `take_store`, lots in `pool_store`, the count of held keys in `held_store`. What to try is decided by
+`rules.plan_take`.
 How it works and why: docs/decisions/0001-extent-allocator.md. It never writes an order.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 import zlib
 from collections.abc import Sequence
 
 from chalicelib.aws.transact import Write, transact
 from chalicelib.core.errors import Busy
-from chalicelib.inventory import allocator_store, held_store, memory, pool_store, rules
-from chalicelib.inventory.allocator_store import Attempt, Doubt, Trial
+from chalicelib.inventory import held_store, memory, pool_store, rules, shelf_store, take_store
 from chalicelib.inventory.errors import LotNotFound, OutOfStock
 from chalicelib.inventory.model import Extent, Lot, OpenLot, Piece, Run, Shelf, Stock, Take
+from chalicelib.inventory.take_store import Attempt, Doubt, Trial
 
 _TRIES = 30
 _TRUST = 3  # failed tries after which a look is too old to go on with
@@ -27,8 +29,8 @@ Given = Sequence[tuple[str, Sequence[Extent]]]  # (order id, extents) of orders 
 def take(product_id: str, quantity: int, *, order_id: str, take_id: str, now: int) -> Take:
     """Lift `quantity` free keys of a product off the shelves for an order that is about to be written.
 
-    Earliest-expiring lot first, all or nothing. One take id may serve several products of an order, but never one product twice.
-    When this raises, the caller writes no order under this take id; whatever an unanswered try may still do is swept back.
+    Earliest-expiring lot first, all or nothing. One take id may serve several products of an order, but no product
+    twice. When this raises, the caller writes no order under it: whatever an unanswered try may still do is swept back.
 
     Access:  update of one shelf, 1 write; a transaction over several shelves when none has enough; a batch get of the
              product's shelves and pool row when too little is known, and always before a refusal.
@@ -47,20 +49,20 @@ def take(product_id: str, quantity: int, *, order_id: str, take_id: str, now: in
         if isinstance(step, rules.Look):
             search.look()
             continue
-        keys = allocator_store.journal_keys(step, quantity, order_id, take_id)
+        keys = take_store.journal_keys(step, quantity, order_id, take_id)
         if doubt and doubt.keys != keys:
             # An unanswered try is left for another shelf only after its journal entry has been made impossible.
-            landed = allocator_store.close_doubt(doubt, now)
+            landed = take_store.close_doubt(doubt, now)
             if landed:
-                return _taken(order_id, take_id, landed)
+                return _taken(order_id, take_id, landed, is_clean=False)
             search.closed |= doubt.keys.keys()
             doubt = None
             continue
-        attempt = allocator_store.try_step(step, keys, quantity, now)
+        attempt = take_store.try_step(step, keys, quantity, now)
         if attempt.taken is not None:
             search.remember_success(step, attempt)
             _help_clean(attempt)
-            return _taken(order_id, take_id, attempt)
+            return _taken(order_id, take_id, attempt, is_clean=not attempt.is_repeated and doubt is None)
         if attempt.is_repeated:
             doubt = Doubt(keys, step)
         search.remember_refusal(step, attempt)
@@ -90,7 +92,7 @@ class _Search:
         self.tries_since_look = _TRUST  # nothing was looked at in this call yet
 
     def next_step(self, now: int) -> rules.Step:
-        """The next thing to try. A refusal only after a look, and never while keys lie on shelves that were passed over.
+        """The next thing to try. A refusal only after a look, never while keys lie on shelves that were passed over.
 
         Raises: service.busy when the rest of the stock lies on shelves closed for this take: another take may have it.
         """
@@ -128,7 +130,7 @@ class _Search:
 
 
 def _look(product_id: str, lots: list[OpenLot]) -> tuple[list[OpenLot], dict[str, Shelf]]:
-    """Pool and all shelves, strongly consistent, in one batch; in two when the pool has changed since it was last read."""
+    """Pool and all shelves, strongly consistent, in one batch; in two when the pool has changed since it was read."""
     found_lots, shelves = _read_all(product_id, lots)
     if found_lots != lots:
         lots, shelves = _read_all(product_id, found_lots)
@@ -140,19 +142,19 @@ def _look(product_id: str, lots: list[OpenLot]) -> tuple[list[OpenLot], dict[str
 
 def _read_all(product_id: str, lots: list[OpenLot]) -> tuple[list[OpenLot], list[Shelf]]:
     pool_key = pool_store.pool_key(product_id)
-    keys = [allocator_store.shelf_key(shelf_id) for lot in lots for shelf_id in lot.shelves]
-    rows = allocator_store.read_rows([pool_key, *keys])
+    keys = [shelf_store.shelf_key(shelf_id) for lot in lots for shelf_id in lot.shelves]
+    rows = shelf_store.read_rows([pool_key, *keys])
     pools = [pool_store.read_pool_row(row) for row in rows if row["pk"] == pool_key["pk"]]
-    return (pools[0] if pools else []), [allocator_store.read_shelf(row) for row in rows if row["pk"] != pool_key["pk"]]
+    return (pools[0] if pools else []), [shelf_store.read_shelf(row) for row in rows if row["pk"] != pool_key["pk"]]
 
 
-def _taken(order_id: str, take_id: str, attempt: Attempt) -> Take:
+def _taken(order_id: str, take_id: str, attempt: Attempt, *, is_clean: bool) -> Take:
     pieces = [
         Piece(
             allocator=shelf_id,
             journal_key=rules.journal_key(order_id, rules.count_keys(runs), take_id),
-            extents=allocator_store.extents_of(shelf_id, runs),
-            is_clean=not attempt.is_repeated,
+            extents=tuple((shelf_id.partition("#")[0], start, count) for start, count in runs),
+            is_clean=is_clean,
         )
         for shelf_id, runs in (attempt.taken or {}).items()
     ]
@@ -163,17 +165,15 @@ def _help_clean(attempt: Attempt) -> None:
     """Look after other buyers' entries when a journal has grown long; they leave with this process's next take."""
     for shelf in attempt.shelves:
         if rules.may_help(len(shelf.journal), memory.dice):
-            try:
+            with contextlib.suppress(Exception):  # the keys are taken; the sweeper tidies up what this cannot
                 memory.remember_removable(shelf.shelf_id, _settled_entries(shelf))
-            except Exception:  # noqa: S110 - the keys are taken; tidying up may fail without a word, the sweeper does it too
-                pass
 
 
 def _clean(shelf: Shelf) -> None:
     """A full journal blocks its shelf: remove at once what is settled."""
     settled = _settled_entries(shelf)
     if settled:
-        allocator_store.drop_entries(shelf.shelf_id, settled)
+        shelf_store.drop_entries(shelf.shelf_id, settled)
 
 
 def _settled_entries(shelf: Shelf) -> list[str]:
@@ -192,20 +192,20 @@ def give_back(taken: Take) -> None:
     """
     for piece in taken.pieces:
         runs = tuple((start, count) for _, start, count in piece.extents)
-        allocator_store.put_back(piece.allocator, piece.journal_key, runs)
+        shelf_store.put_back(piece.allocator, piece.journal_key, runs)
     memory.forget_sold_out()
 
 
 def confirm(taken: Take) -> None:
-    """The order that owns this take is written: its journal entries may go. No access: the next take here removes them."""
+    """The order that owns this take is written: its journal entries may go. The next take here removes them."""
     memory.remember_confirmed(taken.pieces)
 
 
 def return_writes(returned: Given, quarantined: Given = ()) -> list[Write]:
     """Entries that put keys of closed orders back on sale, and count keys that must never be sold again.
 
-    One entry per lot, whatever the number of orders: all go to one return shelf, picked by the first order's id, so that
-    batches spread while each stays cheap. Pass both kinds of one transaction together: a row may be in it once.
+    One entry per lot, whatever the number of orders: all go to one return shelf, picked by the first order's id, so
+    that batches spread while each stays cheap. Pass both kinds of one transaction together: a row may be in it once.
 
     Access:  an update of L#<lot>#r<n>/A per lot; get LOT#<lot>/LOT once per process.
     Only if: the lot exists. That the orders held the keys until now is the condition of the orders' own entries.
@@ -225,7 +225,7 @@ def return_writes(returned: Given, quarantined: Given = ()) -> list[Write]:
     for lot_id in sorted(runs.keys() | spoiled.keys()):
         shelf_id = f"{lot_id}#r{zlib.crc32(first.encode()) % pool_store.get_return_shards(lot_id)}"
         joined = list(rules.join(runs.get(lot_id, [])))
-        writes.append(allocator_store.return_write(shelf_id, joined, spoiled.get(lot_id, 0)))
+        writes.append(shelf_store.return_write(shelf_id, joined, spoiled.get(lot_id, 0)))
     return writes
 
 
@@ -246,7 +246,7 @@ def open_lot(lot: Lot, now: int) -> None:
     try:
         transact([
             pool_store.new_lot_write(lot, now, already_open),
-            *allocator_store.new_shelf_writes(opened, already_open),
+            *shelf_store.new_shelf_writes(opened, already_open),
         ])  # fmt: skip
     except LotNotFound as refused:
         if refused is not already_open:
@@ -257,7 +257,7 @@ def open_lot(lot: Lot, now: int) -> None:
 
 
 def add_keys_writes(lot: Lot, start: int, count: int) -> list[Write]:
-    """Entries that put consecutive new numbers of a lot on sale, to stand in one transaction with the caller's own marker.
+    """Entries that put consecutive new numbers of a lot on sale, for one transaction with the caller's own marker.
 
     Access:  an update per shelf met: one per 500 numbers, rounded up.
     Only if: the lot was opened. That the numbers are new is the condition of the caller's marker.
@@ -265,7 +265,7 @@ def add_keys_writes(lot: Lot, start: int, count: int) -> list[Write]:
     """
     memory.forget_sold_out()
     dealt = rules.spread(start, count, lot.shards)
-    return [allocator_store.add_runs_write(f"{lot.lot_id}#{shard}", runs) for shard, runs in sorted(dealt.items())]
+    return [shelf_store.add_runs_write(f"{lot.lot_id}#{shard}", runs) for shard, runs in sorted(dealt.items())]
 
 
 def read_stock(product_id: str, now: int) -> Stock:

@@ -1,7 +1,7 @@
 """Settle takes whose buyer's process never came back: the keys are the order's, or they go back on the shelf.
 
-Called every minute. Shelves with unsettled takes are found by the index of what is due. Nothing here relies on clocks being
-right: an entry that looks old is first *fenced* at its order, so that a slow process can no longer write that order.
+Called every minute. Shelves with unsettled takes are found by the index of what is due. Nothing here relies on clocks
+being right: an entry that looks old is first *fenced* at its order, so that a slow process can no longer write it.
 It never compares key numbers to find an owner: whose a take is, is told by its take id alone.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from chalicelib.aws.due import list_due
-from chalicelib.inventory import allocator_store, memory, rules
+from chalicelib.inventory import memory, rules, shelf_store
 from chalicelib.orders.store import fence_take, list_takes
 
 
@@ -33,7 +33,7 @@ def sweep_takes(now: int) -> Swept:
 def sweep_shelf(shelf_id: str, now: int) -> Swept:
     """Settle the old takes of one shelf, join its runs when they are many, and set when it is due next."""
     # 1 gather: the shelf, and which takes the orders named in its journal own
-    shelf = allocator_store.get_shelf(shelf_id)
+    shelf = shelf_store.get_shelf(shelf_id)
     if shelf is None:
         return Swept()
     old = rules.entries_to_settle(shelf.journal, now)
@@ -46,13 +46,13 @@ def sweep_shelf(shelf_id: str, now: int) -> Swept:
         (owned if fence_take(entry.order_id, entry.take_id, now) else stray).append(key)
     # 3 apply
     if owned:
-        allocator_store.drop_entries(shelf_id, owned)
+        shelf_store.drop_entries(shelf_id, owned)
     for key in stray:
-        allocator_store.put_back(shelf_id, key, shelf.journal[key])
+        shelf_store.put_back(shelf_id, key, shelf.journal[key])
     if stray:
         memory.forget_sold_out()
     if rules.is_fragmented(shelf.runs):
         # Refused when a buyer was faster: the next minute is early enough.
-        allocator_store.replace_runs(shelf_id, shelf.runs, rules.join(shelf.runs))
-    allocator_store.set_next_sweep(shelf_id, now)
+        shelf_store.replace_runs(shelf_id, shelf.runs, rules.join(shelf.runs))
+    shelf_store.set_next_sweep(shelf_id, now)
     return Swept(1, len(owned), len(stray))
