@@ -45,3 +45,8 @@ def card_key_alias() -> str:
 def has_sandbox() -> bool:
     """Whether the sandbox provider and its pages exist here: only on stages that can never take real money."""
     return os.environ.get("SANDBOX", "off") == "on"
+
+
+def reveal_function() -> str:
+    """Name of the function that may decrypt; empty where everything runs in one process."""
+    return os.environ.get("REVEAL_FUNCTION", "")

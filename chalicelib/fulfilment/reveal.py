@@ -10,6 +10,7 @@ from __future__ import annotations
 from chalicelib.aws.sealing import unseal
 from chalicelib.fulfilment.rules import check_reveal, locked
 from chalicelib.keys import store as keys
+from chalicelib.keys.errors import UnsealingFailed
 from chalicelib.orders import store as orders
 from chalicelib.orders.errors import OrderChanged
 from chalicelib.orders.model import Line
@@ -40,7 +41,16 @@ def reveal_order(order_id: str, *, by: str, source_ip: str, user_agent: str, now
 
 
 def _open(lines: list[Line]) -> list[dict]:
-    extents = [extent for line in lines for extent in line.extents]
-    return [
-        {"key_id": key.key_id, "fields": dict(key.fields)} for key in unseal(keys.read_pages(extents))
-    ]
+    plain_keys = []
+    for line in lines:
+        sealed = keys.read_pages(line.extents)
+        if len(sealed) != line.quantity:  # a page is missing: never show fewer keys than were paid for
+            raise UnsealingFailed()
+        plain_keys += [
+            {
+                "key_id": key.key_id,
+                "fields": dict(unseal(line.product_id, key.lot_id, key.number, key.blob, key.wrapped_key)),
+            }
+            for key in sealed
+        ]
+    return plain_keys

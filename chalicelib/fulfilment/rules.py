@@ -32,7 +32,8 @@ def locked(order: Order, lines: list[Line], now: int, by: str) -> Order:
     after = replace(
         order,
         lines=tuple(
-            replace(line, revealed_at=line.revealed_at or now) if line.line_id in shown else line for line in order.lines
+            replace(line, revealed_at=line.revealed_at or now) if line.line_id in shown else line
+            for line in order.lines
         ),
         reveals=tuple([at for at in order.reveals if at > now - WINDOW_SECONDS] + [now]),
     )

@@ -46,8 +46,8 @@ class Line:
 class Refund:
     """Money on its way back. `lines` are those whose goods end with it; none for a payment that came twice.
 
-    `returns_keys` tells what happens to the keys when the money is back: True to stock, False quarantined.
-    `provider_txn` is set when the money is not that of the order's own payment.
+    `provider_txn` is set when the money is not that of the order's own payment; `request_id` when the caller asked under an
+    Idempotency-Key, so that a repeat finds the very refund it asked for.
     """
 
     refund_no: int
@@ -60,8 +60,8 @@ class Refund:
     next_try_at: int
     tries: int = 0
     finished_at: int | None = None
-    returns_keys: bool = True
     provider_txn: str | None = None
+    request_id: str | None = None
 
 
 @dataclass(frozen=True)

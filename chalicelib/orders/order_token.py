@@ -9,7 +9,7 @@ import hashlib
 import hmac
 
 from chalicelib.aws.secrets import derived_key
-from chalicelib.core.ids import to_base32, is_id
+from chalicelib.core.ids import is_id, to_base32
 
 _CODE_LENGTH = 26
 

@@ -45,7 +45,8 @@ _LINE_NAMES = {
 }  # fmt: skip
 _REFUND_NAMES = {
     "refund_no": "i", "amount_minor": "a", "state": "s", "asked_at": "at", "asked_by": "by", "reason": "r",
-    "next_try_at": "nx", "tries": "t", "finished_at": "fin", "returns_keys": "k", "provider_txn": "txn",
+    "next_try_at": "nx", "tries": "t", "finished_at": "fin", "provider_txn": "txn",
+    "request_id": "rq",
 }  # fmt: skip
 _OMITTED = (None, 0, "", (), {})  # left out of the row: the dataclass default says the same
 
@@ -99,7 +100,7 @@ def _to_line(row: dict[str, Any]) -> Line:
 
 def _to_refund(row: dict[str, Any]) -> Refund:
     members = {name: row[short] for name, short in _REFUND_NAMES.items() if short in row}
-    return Refund(**{"returns_keys": False, "reason": "", **members}, lines=tuple(row["l"]))
+    return Refund(**{"reason": "", **members}, lines=tuple(row["l"]))
 
 
 def put_order(order: Order, take_id: str) -> Order | None:

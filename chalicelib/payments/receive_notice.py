@@ -33,12 +33,12 @@ def receive_notice(notice: Notice, now: int) -> None:
         _apply(order, notice, now)
 
 
-def match_notice(pk: str, now: int) -> str:
+def match_notice(pk: str, sk: str, now: int) -> str:
     """Try again to find the order of a recorded notice.
 
     Returns: 'applied', 'waiting', or 'abandoned' after a day (the caller raises an alarm: money without an order).
     """
-    found = store.find_notice(pk)
+    found = store.find_notice(pk, sk)
     if found is None:
         return "applied"
     notice, received_at = found
@@ -47,7 +47,7 @@ def match_notice(pk: str, now: int) -> str:
         _apply(order, notice, now)
     elif now < received_at + GIVE_UP_SECONDS:
         return "waiting"
-    store.settle_notice(pk)
+    store.settle_notice(pk, sk)
     return "applied" if order is not None else "abandoned"
 
 

@@ -1,8 +1,9 @@
 """Rows of provider notices: what was said to us, each under the provider's own id of the message.
 
-    NOTICE#<provider>#<event_id>/N    kind, payment_id, provider_txn, amount_minor, currency, refund_id, received_at
+    NOTICE#<provider>#<provider_txn>/<event_id>    kind, payment_id, provider_txn, amount_minor, currency, refund_id, …
 
-A notice about an order that does not exist (yet) also stands in the `due` index until it finds its order or is a day old.
+The key begins with the provider's number of the money (the event's own id where there is none), so all that was ever said about
+one payment stands together and an order is found by its provider's number. A notice about an order that does not exist (yet) also stands in the `due` index until it finds its order or is a day old.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from chalicelib.payments.model import Notice
 def put_notice(notice: Notice, now: int, *, is_matched: bool) -> None:
     """Record a notice; an unmatched one becomes due at once.
 
-    Access:  put NOTICE#…/N, 1 write; +1 in the due index when unmatched.
+    Access:  put NOTICE#…/<event_id>, 1 write; +1 in the due index when unmatched.
     Only if: this message was not recorded before. A repeat is a success and changes nothing.
     """
     row: dict[str, Any] = {
-        "pk": f"NOTICE#{notice.provider}#{notice.event_id}", "sk": "N", "provider": notice.provider,
+        "pk": _partition(notice.provider, notice.provider_txn or notice.event_id), "sk": notice.event_id, "provider": notice.provider,
         "event_id": notice.event_id, "kind": notice.kind, "payment_id": notice.payment_id,
         "provider_txn": notice.provider_txn, "amount_minor": notice.amount_minor, "currency": notice.currency,
         "refund_id": notice.refund_id, "received_at": now,
@@ -42,12 +43,12 @@ def put_notice(notice: Notice, now: int, *, is_matched: bool) -> None:
             raise
 
 
-def find_notice(pk: str) -> tuple[Notice, int] | None:
+def find_notice(pk: str, sk: str) -> tuple[Notice, int] | None:
     """A recorded notice by its row key and when it came, or None.
 
-    Access: get NOTICE#…/N, strongly consistent, 1 read unit.
+    Access: get NOTICE#…/<event_id>, strongly consistent, 1 read unit.
     """
-    found = dynamodb().get_item(TableName=table_name(), Key=to_row({"pk": pk, "sk": "N"}), ConsistentRead=True)
+    found = dynamodb().get_item(TableName=table_name(), Key=to_row({"pk": pk, "sk": sk}), ConsistentRead=True)
     if "Item" not in found:
         return None
     row = from_row(found["Item"])
@@ -55,17 +56,35 @@ def find_notice(pk: str) -> tuple[Notice, int] | None:
     return Notice(**members), row["received_at"]
 
 
-def settle_notice(pk: str) -> None:
+def settle_notice(pk: str, sk: str) -> None:
     """Take a notice out of the due index: it found its order, or nobody will ever come for it.
 
-    Access:  update NOTICE#…/N, 1 write, and 1 in the index.
+    Access:  update NOTICE#…/<event_id>, 1 write, and 1 in the index.
     Only if: the notice exists.
     """
     retry_busy(
         lambda: dynamodb().update_item(
             TableName=table_name(),
-            Key=to_row({"pk": pk, "sk": "N"}),
+            Key=to_row({"pk": pk, "sk": sk}),
             UpdateExpression="REMOVE due_pk, due_at",
             ConditionExpression="attribute_exists(pk)",
         )
     )
+
+
+def find_payment_id(provider: str, provider_txn: str) -> str | None:
+    """The payment that a provider's number belongs to, or None.
+
+    Access: query NOTICE#<provider>#<provider_txn>, eventually consistent, 0.5 read units.
+    """
+    page = dynamodb().query(
+        TableName=table_name(),
+        KeyConditionExpression="pk = :pk",
+        ExpressionAttributeValues=to_row({":pk": _partition(provider, provider_txn)}),
+        Limit=1,
+    )
+    return from_row(page["Items"][0]).get("payment_id") if page["Items"] else None
+
+
+def _partition(provider: str, number: str) -> str:
+    return f"NOTICE#{provider}#{number}"

@@ -74,9 +74,8 @@ def _ask_provider(order: Order, refund: Refund, now: int, base_url: str) -> Refu
 
 
 def _key_writes(order: Order, refund: Refund) -> list:
-    extents = extents_of(order, refund)
-    if not extents:
-        return []
-    if refund.returns_keys:
-        return inventory.return_writes([(order.order_id, extents)])
-    return inventory.quarantine_writes([(order.order_id, extents)])
+    returned = extents_of(order, refund, is_revealed=False)
+    quarantined = extents_of(order, refund, is_revealed=True)
+    return inventory.return_writes(
+        [(order.order_id, returned)] if returned else [], [(order.order_id, quarantined)] if quarantined else []
+    )

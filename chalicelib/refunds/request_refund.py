@@ -16,16 +16,18 @@ _TRIES = 6
 
 
 def request_refund(
-    order: Order, wanted: AskRefund, *, is_operator: bool, by: str, now: int, refund_no: int | None = None
+    order: Order, wanted: AskRefund, *, is_operator: bool, by: str, now: int, request_id: str | None = None
 ) -> Order:
-    """The order with its new pending refund. `refund_no` is set on a repeat: then the refund that stands there is the answer.
+    """The order with its pending refund. A refund that stands there under the same `request_id` is the answer to a repeat.
 
     Raises: refunds.*, orders.changed_meanwhile
     """
     for _ in range(_TRIES):
-        if refund_no is not None and len(order.refunds) >= refund_no:
+        if request_id is not None and any(refund.request_id == request_id for refund in order.refunds):
             return order
-        asked = ask_refund(order, wanted.line_ids, is_operator=is_operator, now=now, by=by, reason=wanted.reason)
+        asked = ask_refund(
+            order, wanted.line_ids, is_operator=is_operator, now=now, by=by, reason=wanted.reason, request_id=request_id
+        )  # fmt: skip
         try:
             return orders.save(order, asked)
         except OrderChanged:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from chalicelib.orders.model import Line, Order, Refund
+from chalicelib.orders.model import Extent, Line, Order, Refund
 from chalicelib.orders.rules import happened, is_in_refund_window
 from chalicelib.payments.model import RefundResult
 from chalicelib.refunds.errors import NothingLeft, NotPaid, Revealed, UnderReview, UnknownLine, WindowOver
@@ -18,8 +18,9 @@ LONGEST_RETRY_SECONDS = 3_600
 
 
 def ask_refund(
-    order: Order, line_ids: list[int] | None, *, is_operator: bool, now: int, by: str, reason: str
-) -> Order:
+    order: Order, line_ids: list[int] | None, *, is_operator: bool, now: int, by: str, reason: str,
+    request_id: str | None = None,
+) -> Order:  # fmt: skip
     """The order with a pending refund of these lines (None: of all that are left).
 
     Raises: refunds.not_paid, refunds.unknown_line, refunds.nothing_left, refunds.revealed, refunds.window_over,
@@ -36,7 +37,7 @@ def ask_refund(
         raise NothingLeft(field="line_ids" if line_ids else None)
     if not is_operator:
         _check_policy(order, wanted, now)
-    return _with_refund(order, wanted, now, by, reason)
+    return _with_refund(order, wanted, now, by, reason, request_id)
 
 
 def _check_policy(order: Order, wanted: list[Line], now: int) -> None:
@@ -53,7 +54,9 @@ def refund_everything(order: Order, now: int, *, by: str, reason: str) -> Order:
     return _with_refund(order, [line for line in order.lines if line.refund_no == 0], now, by, reason)
 
 
-def _with_refund(order: Order, wanted: list[Line], now: int, by: str, reason: str) -> Order:
+def _with_refund(
+    order: Order, wanted: list[Line], now: int, by: str, reason: str, request_id: str | None = None
+) -> Order:
     refund_no = len(order.refunds) + 1
     is_last = {line.line_id for line in wanted} == {line.line_id for line in order.lines if line.refund_no == 0}
     refund = Refund(
@@ -65,8 +68,7 @@ def _with_refund(order: Order, wanted: list[Line], now: int, by: str, reason: st
         asked_by=by,
         reason=reason,
         next_try_at=now + FIRST_RETRY_SECONDS,
-        # Keys that anybody has seen cannot be sold again.
-        returns_keys=all(line.revealed_at is None for line in wanted),
+        request_id=request_id,
     )
     chosen = set(refund.lines)
     lines = tuple(replace(line, refund_no=refund_no) if line.line_id in chosen else line for line in order.lines)
@@ -107,6 +109,11 @@ def _replaced(order: Order, refund: Refund) -> Order:
     return replace(order, refunds=refunds)
 
 
-def extents_of(order: Order, refund: Refund) -> list:
-    """The keys that a refund takes back."""
-    return [extent for line in order.lines if line.line_id in refund.lines for extent in line.extents]
+def extents_of(order: Order, refund: Refund, *, is_revealed: bool) -> list[Extent]:
+    """The keys that a refund takes back: those nobody has seen (they can be sold again), or those that were revealed."""
+    return [
+        extent
+        for line in order.lines
+        if line.line_id in refund.lines and (line.revealed_at is not None) == is_revealed
+        for extent in line.extents
+    ]
