@@ -1,7 +1,7 @@
 """Rows of shops and their API keys. Keys are stored as SHA-256 digests only.
 
-    KEY#<sha256 hex> / KEY     scope, key_id, shop_id, label, status, created_at
-    SHOPS / <shop_id>          name, created_at
+KEY#<sha256 hex> / KEY     scope, key_id, shop_id, label, status, created_at
+SHOPS / <shop_id>          name, created_at
 """
 
 from __future__ import annotations
@@ -71,10 +71,14 @@ def list_shop_ids() -> list[str]:
 
     Access: query SHOPS, 0.5 read units per 4 KB, paged to the end (a stack serves tens of shops).
     """
-    pages = dynamodb().get_paginator("query").paginate(
-        TableName=table_name(),
-        KeyConditionExpression="pk = :shops",
-        ExpressionAttributeValues=to_row({":shops": "SHOPS"}),
-        ProjectionExpression="sk",
+    pages = (
+        dynamodb()
+        .get_paginator("query")
+        .paginate(
+            TableName=table_name(),
+            KeyConditionExpression="pk = :shops",
+            ExpressionAttributeValues=to_row({":shops": "SHOPS"}),
+            ProjectionExpression="sk",
+        )
     )
     return [from_row(row)["sk"] for page in pages for row in page["Items"]]

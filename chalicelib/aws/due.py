@@ -30,12 +30,16 @@ def list_due(kind: str, until: int, *, limit: int = 1_000) -> Iterator[dict[str,
     Access: query due, eventually consistent, 0.5 read units per 4 KB of keys; four queries a call.
     """
     for shard in range(SHARDS):
-        pages = dynamodb().get_paginator("query").paginate(
-            TableName=table_name(),
-            IndexName="due",
-            KeyConditionExpression="due_pk = :pk AND due_at < :end",
-            ExpressionAttributeValues=to_row({":pk": f"DUE#{kind}#{shard}", ":end": f"{until + 1:012d}"}),
-            PaginationConfig={"MaxItems": limit},
+        pages = (
+            dynamodb()
+            .get_paginator("query")
+            .paginate(
+                TableName=table_name(),
+                IndexName="due",
+                KeyConditionExpression="due_pk = :pk AND due_at < :end",
+                ExpressionAttributeValues=to_row({":pk": f"DUE#{kind}#{shard}", ":end": f"{until + 1:012d}"}),
+                PaginationConfig={"MaxItems": limit},
+            )
         )
         for page in pages:
             for row in page["Items"]:

@@ -26,7 +26,9 @@ class KeyField(_Strict):
     """One field of a card key, e.g. card number or password."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,31}$")]
-    pattern: Annotated[str, Field(max_length=200, description="regular expression the whole value must match")] | None = None
+    pattern: (
+        Annotated[str, Field(max_length=200, description="regular expression the whole value must match")] | None
+    ) = None
 
     @field_validator("pattern")
     @classmethod
@@ -42,7 +44,9 @@ class Delivery(_Strict):
     """When a paid line is handed out: `auto` at once, `manual` by an operator, `delayed` a number of minutes after payment."""
 
     mode: Literal["auto", "manual", "delayed"] = "auto"
-    delay_minutes: Annotated[int, Field(ge=1, le=MAX_DELAY_MINUTES, description="only with mode 'delayed'")] | None = None
+    delay_minutes: Annotated[int, Field(ge=1, le=MAX_DELAY_MINUTES, description="only with mode 'delayed'")] | None = (
+        None
+    )
 
     @model_validator(mode="after")
     def _delay_belongs_to_delayed(self) -> Delivery:
@@ -63,10 +67,17 @@ class NewProduct(_Strict):
     currency: Currency
     kind: Literal["card_key"] = "card_key"
     description: Annotated[str, Field(max_length=2_000)] = ""
-    key_fields: Annotated[
-        list[KeyField],
-        Field(min_length=1, max_length=8, description="fields of a key in order; left out: an import's header names them"),
-    ] | None = None
+    key_fields: (
+        Annotated[
+            list[KeyField],
+            Field(
+                min_length=1,
+                max_length=8,
+                description="fields of a key in order; left out: an import's header names them",
+            ),
+        ]
+        | None
+    ) = None
     delivery: Delivery = Delivery()
     hold_minutes: Annotated[int, Field(ge=1, le=1_440, description="how long an unpaid order keeps its keys")] = 15
     refund_policy: RefundPolicy = RefundPolicy()

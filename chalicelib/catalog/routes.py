@@ -31,17 +31,27 @@ def post_product(call: Call):
 
 
 @endpoint(
-    bp, "GET", "/v1/products", scopes=("operator", "shop"), query=ProductQuery, answer=ProductPage, refusals=(BadCursor,)
+    bp,
+    "GET",
+    "/v1/products",
+    scopes=("operator", "shop"),
+    query=ProductQuery,
+    answer=ProductPage,
+    refusals=(BadCursor,),
 )
 def get_products(call: Call):
     """List products, oldest first. A shop sees those on sale; a page may be short and still have a next one."""
     binding = f"products:{call.caller.scope}"
     products, last = store.list_products(from_cursor(call.query.cursor, binding), call.query.limit)
     seen = [one for one in products if call.caller.scope == "operator" or one["status"] == "on_sale"]
-    return ProductPage(products=[to_answer(one) for one in seen], next_cursor=to_cursor(last, binding) if last else None)
+    return ProductPage(
+        products=[to_answer(one) for one in seen], next_cursor=to_cursor(last, binding) if last else None
+    )
 
 
-@endpoint(bp, "GET", "/v1/products/{product_id}", scopes=("operator", "shop"), answer=Product, refusals=(NoSuchProduct,))
+@endpoint(
+    bp, "GET", "/v1/products/{product_id}", scopes=("operator", "shop"), answer=Product, refusals=(NoSuchProduct,)
+)
 def get_product(call: Call, product_id: str):
     """Read one product. A shop finds only products on sale."""
     product = store.get_product(product_id)

@@ -86,7 +86,7 @@ def save_product(before: dict[str, Any], after: dict[str, Any]) -> None:
         retry_busy(
             lambda: dynamodb().put_item(
                 TableName=table_name(),
-                Item=to_row(after),
+                Item=to_row({**after, "pk": "CATALOG", "sk": after["product_id"]}),
                 ConditionExpression="v = :seen",
                 ExpressionAttributeValues=to_row({":seen": before["v"]}),
             )

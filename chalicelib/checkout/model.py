@@ -33,7 +33,9 @@ class BuyerFacts(_Strict):
 
 class WantedPayment(_Strict):
     provider: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
-    return_url: Annotated[str, Field(max_length=500, description="where the buyer comes back to after paying")] | None = None
+    return_url: (
+        Annotated[str, Field(max_length=500, description="where the buyer comes back to after paying")] | None
+    ) = None
 
     @field_validator("return_url")
     @classmethod
@@ -50,6 +52,6 @@ class PlaceOrder(_Strict):
     lines: Annotated[list[WantedLine], Field(min_length=1, max_length=MAX_LINES)]
     buyer: BuyerFacts = BuyerFacts()
     payment: WantedPayment
-    expected_total_minor: Annotated[
-        int, Field(ge=0, le=MAX_MINOR, description="refuse the order when the total is another")
-    ] | None = None
+    expected_total_minor: (
+        Annotated[int, Field(ge=0, le=MAX_MINOR, description="refuse the order when the total is another")] | None
+    ) = None

@@ -46,11 +46,5 @@ def _open(lines: list[Line]) -> list[dict]:
         sealed = keys.read_pages(line.extents)
         if len(sealed) != line.quantity:  # a page is missing: never show fewer keys than were paid for
             raise UnsealingFailed()
-        plain_keys += [
-            {
-                "key_id": key.key_id,
-                "fields": dict(unseal(line.product_id, key.lot_id, key.number, key.blob, key.wrapped_key)),
-            }
-            for key in sealed
-        ]
+        plain_keys += [{"key_id": key.key_id, "fields": dict(key.fields)} for key in unseal(line.product_id, sealed)]
     return plain_keys
