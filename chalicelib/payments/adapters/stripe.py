@@ -1,8 +1,9 @@
 """Stripe: Checkout Sessions, signed events, refunds. The API version is pinned.
 
 Secret `stripe`: {"secret_key": "sk_…", "webhook_secrets": ["whsec_…", …], "api_base": optional}. Every listed endpoint
-secret is accepted, so that one can be rolled over. Where Stripe keeps our ids: `client_reference_id` and
-`metadata.order_no` hold the payment id, `metadata.refund_no` the refund id. Amounts are in minor units on both sides.
+secret is accepted, so that one can be rolled over. Where Stripe keeps our ids: `metadata.order_no` holds the payment
+id (`client_reference_id` too, for people; never read: a Payment Link of the same account lets a buyer set that one),
+`metadata.refund_no` the refund id. Amounts are in minor units on both sides.
 
 Only Checkout Session events say `paid`; the intent and charge events of the same money are `other`.
 """
@@ -160,7 +161,7 @@ def _to_notice(event_id: str, event_type: str, thing: dict) -> Notice:
     kind: NoticeKind = "other"
     provider_txn, payment_id, refund_id = thing.get("payment_intent"), metadata.get("order_no"), None
     if event_type.startswith("checkout.session."):
-        payment_id, amount = thing.get("client_reference_id"), thing.get("amount_total")
+        amount = thing.get("amount_total")
         kind = _session_kind(event_type, thing)
         if kind == "paid":
             provider_txn = provider_txn or thing.get(

@@ -1,8 +1,8 @@
 """A small Stripe for tests, over real HTTP: sessions, refunds, idempotency keys as documented, and faults on demand.
 
 What it keeps to: a key's first outcome (also a 500) is stored once the request was carried out, and replayed; the same
-key with other parameters is an error; failed validation and a request still under way are not stored. Refunds never exceed
-the payment.
+key with other parameters is an error; failed validation and a request still under way are not stored. Refunds never
+exceed the payment.
 """
 
 from __future__ import annotations

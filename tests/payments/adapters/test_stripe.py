@@ -200,13 +200,18 @@ def signed_event(event_type: str, thing: dict) -> Notice:
 
 SESSION = {
     "id": "cs_1", "mode": "payment", "payment_status": "paid", "client_reference_id": "pay_1", "amount_total": 500,
-    "currency": "jpy", "payment_intent": "pi_1",
+    "currency": "jpy", "payment_intent": "pi_1", "metadata": {"order_no": "pay_1"},
 }  # fmt: skip
 
 
 def test_a_currency_without_minor_units_is_taken_as_it_comes(credentials: dict):
     notice = signed_event("checkout.session.completed", SESSION)
     assert (notice.kind, notice.amount_minor, notice.currency) == ("paid", 500, "JPY")
+
+
+def test_a_reference_that_a_buyer_can_set_in_a_payment_link_names_no_payment_of_ours(credentials: dict):
+    assert signed_event("checkout.session.completed", SESSION).payment_id == "pay_1"
+    assert signed_event("checkout.session.completed", {**SESSION, "metadata": {}}).payment_id is None
 
 
 def test_a_delayed_method_pays_when_its_own_event_comes(credentials: dict):
