@@ -16,13 +16,14 @@ import os
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from chalicelib.aws.clients import kms
 from chalicelib.core.settings import card_key_alias
 from chalicelib.keys.errors import SealingUnavailable, UnsealingFailed
-from chalicelib.keys.model import PAGE_KEYS, PlainFields
+from chalicelib.keys.model import PAGE_KEYS, PlainFields, PlainKey, SealedKey
 
 MAX_KEPT = 200
 KEEP_SECONDS = 300
@@ -78,21 +79,23 @@ def seal_page(
     return blobs
 
 
-def unseal(product_id: str, lot_id: str, number: int, blob: bytes, wrapped_key: bytes) -> PlainFields:
-    """Open one key. Product, lot and number come from the order that owns the key, not from where the blob was found.
+def unseal(product_id: str, sealed: Sequence[SealedKey]) -> list[PlainKey]:
+    """Open keys of one product, in order. The product comes from the order line, not from where the blob was found.
 
     Raises: keys.sealing_unavailable; keys.unsealing_failed (also counted as the metric `UnsealingFailed`)
     """
-    plain_key = _unwrap(product_id, lot_id, wrapped_key)
+    return [PlainKey(key.key_id, _open(product_id, key)) for key in sealed]
+
+
+def _open(product_id: str, key: SealedKey) -> PlainFields:
     from cryptography.exceptions import InvalidTag
 
+    cipher = _cipher(_unwrap(product_id, key.lot_id, key.wrapped_key))
+    nonce, rest = key.blob[:_NONCE_BYTES], key.blob[_NONCE_BYTES:]
     try:
-        text = _cipher(plain_key).decrypt(
-            blob[:_NONCE_BYTES], blob[_NONCE_BYTES:], _identity(product_id, lot_id, number)
-        )
+        return PlainFields(json.loads(cipher.decrypt(nonce, rest, _identity(product_id, key.lot_id, key.number))))
     except (InvalidTag, ValueError):
         raise failed() from None
-    return PlainFields(json.loads(text))
 
 
 def failed() -> UnsealingFailed:

@@ -6,7 +6,7 @@ carry it hide themselves when printed. Sealed, it lies in pages of sixteen that 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 PAGE_KEYS = 16
@@ -24,6 +24,14 @@ class PlainFields(dict[str, str]):
 
     def __format__(self, spec: str) -> str:
         return format(repr(self), spec)
+
+
+@dataclass(frozen=True)
+class PlainKey:
+    """One key, opened for whoever may see it."""
+
+    key_id: str
+    fields: PlainFields = field(repr=False)
 
 
 class KeyField(NamedTuple):

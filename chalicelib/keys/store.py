@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from chalicelib.aws import sealing
 from chalicelib.aws.clients import dynamodb
 from chalicelib.aws.rows import from_row, to_row
 from chalicelib.aws.transact import is_condition_failed, refused_row, retry_busy
@@ -83,10 +84,9 @@ def put_pages(lot_id: str, pages: Sequence[tuple[int, list[bytes]]], wrapped_key
 def read_pages(extents: Iterable[tuple[str, int, int]]) -> list[SealedKey]:
     """The sealed keys of extents (lot, start, count), in their order.
 
-    A key whose page is missing is left out: the caller must compare the number with what it asked for.
     Access: batch get K#<lot>#<page>/P, strongly consistent, about 2 read units a page of 16 keys; a hundred pages a
       request.
-    Raises: service.busy when the table keeps leaving pages out.
+    Raises: keys.unsealing_failed when one is not there (counted); service.busy when the table keeps leaving pages out.
     """
     wanted = [(lot_id, number) for lot_id, start, count in extents for number in range(start, start + count)]
     names = dict.fromkeys(f"K#{lot_id}#{number // PAGE_KEYS}" for lot_id, number in wanted)
@@ -94,8 +94,9 @@ def read_pages(extents: Iterable[tuple[str, int, int]]) -> list[SealedKey]:
     keys = []
     for lot_id, number in wanted:
         page = pages.get(f"K#{lot_id}#{number // PAGE_KEYS}")
-        if page and number % PAGE_KEYS < len(page["keys"]):
-            keys.append(SealedKey(lot_id, number, page["keys"][number % PAGE_KEYS], page["wrapped"]))
+        if page is None or number % PAGE_KEYS >= len(page["keys"]):
+            raise sealing.failed()
+        keys.append(SealedKey(lot_id, number, page["keys"][number % PAGE_KEYS], page["wrapped"]))
     return keys
 
 
