@@ -9,6 +9,7 @@ Reading is bound to the version seen at the start (its ETag): a file that was re
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -69,7 +70,7 @@ def read_upload(import_id: str, etag: str, start: int, length: int | None = None
         if error.response["Error"]["Code"] in {*_ABSENT, "PreconditionFailed", "412", "InvalidRange"}:
             raise FileGone() from None
         raise
-    with answer["Body"] as body:
+    with closing(answer["Body"]) as body:
         yield from body.iter_chunks(BLOCK_BYTES)
 
 
