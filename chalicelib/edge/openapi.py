@@ -4,8 +4,8 @@
 pydantic models that validate requests, the refusals each route declares, and the view's docstring (first sentence:
 summary). It never describes by hand what the code already says, and the same routes always give the same text.
 
-Two of a route's `extra` entries reach the document: `openapi_body` (a request body object, for views that read the raw
-body) and `openapi_headers` (header parameter objects). Pages for people (`is_page`) are left out.
+A view that reads the raw body says what it expects in its route's `extra` entry `raw_body`. Pages for people (`is_page`)
+are left out.
 """
 
 from __future__ import annotations
@@ -167,14 +167,17 @@ def _operation(one: Endpoint, models: dict, schemas: dict[str, Any]) -> dict[str
     }
     if one.creates:
         operation["parameters"].append(_IDEMPOTENCY_KEY)
-    operation["parameters"] += one.extra.get("openapi_headers", [])
     if one.body:
         operation["requestBody"] = {
             "required": bool(_component(one.body, "validation", models, schemas).get("required")),
             "content": {"application/json": {"schema": models[(one.body, "validation")]}},
         }
-    elif "openapi_body" in one.extra:
-        operation["requestBody"] = one.extra["openapi_body"]
+    elif "raw_body" in one.extra:
+        operation["requestBody"] = {
+            "required": True,
+            "description": one.extra["raw_body"],
+            "content": {"application/json": {"schema": {"type": "object"}}},
+        }
     return operation
 
 
