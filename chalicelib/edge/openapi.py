@@ -4,7 +4,7 @@
 pydantic models that validate requests, the refusals each route declares, and the view's docstring (first sentence:
 summary). It never describes by hand what the code already says, and the same routes always give the same text.
 
-A view that reads the raw body says what it expects in its route's `extra` entry `raw_body`. Pages for people (`is_page`)
+A view that reads the raw body says what it expects in its route's `extra` entry `raw_body`. Pages (`is_page`)
 are left out.
 """
 
