@@ -37,21 +37,17 @@ def error_body(refused: type[Refused], request_id: str) -> str:
 
 
 def gateway_responses() -> dict[str, dict]:
-    """CloudFormation resources, one per kind of answer."""
-    resources = {}
+    """The value of `x-amazon-apigateway-gateway-responses` in the API's definition, one entry per kind of answer."""
+    responses = {}
     for kind, refused in REFUSALS.items():
         headers = {f"gatewayresponse.header.{name}": f"'{text}'" for name, text in HEADERS.items()}
         if refused.retry_after_seconds is not None:
             headers["gatewayresponse.header.Retry-After"] = f"'{refused.retry_after_seconds}'"
-        properties = {
-            "RestApiId": {"Ref": "RestAPI"},
-            "ResponseType": kind,
-            "ResponseParameters": headers,
-            "ResponseTemplates": {"application/json": error_body(refused, "$context.requestId")},
+        responses[kind] = {
+            "responseParameters": headers,
+            "responseTemplates": {"application/json": error_body(refused, "$context.requestId")},
         }
         status = _STATUS.get(kind, refused.status)
         if status is not None:
-            properties["StatusCode"] = str(status)
-        name = "Answer" + "".join(part.title() for part in kind.split("_"))
-        resources[name] = {"Type": "AWS::ApiGateway::GatewayResponse", "Properties": properties}
-    return resources
+            responses[kind]["statusCode"] = str(status)
+    return responses
