@@ -118,15 +118,20 @@ def test_half_an_answer_is_no_answer(listener: Listener):
 
 def test_an_answer_without_end_is_cut_off_by_size(listener: Listener, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(web, "MAX_ANSWER_BYTES", 100_000)
+    monkeypatch.setattr(web, "READ_SECONDS", 3)
+    flooded: list[int] = []
 
     def flood(connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-        while True:
+        for _ in range(1_000):
             connection.sendall(b"x" * 65536)
+            flooded.append(65536)
 
     listener.answer = flood
-    with pytest.raises(web.OutcomeUnknown):
+    started = time.monotonic()
+    with pytest.raises(web.OutcomeUnknown, match="too long"):
         send(listener.url)
+    assert sum(flooded) < 20_000_000 and time.monotonic() - started < 2
 
 
 def test_an_answer_that_drips_is_cut_off_by_time(listener: Listener):

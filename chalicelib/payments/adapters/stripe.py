@@ -34,12 +34,7 @@ _REFUND_STATES = {
 }
 _REFUND_EVENTS = ("refund.created", "refund.updated", "refund.failed", "charge.refund.updated")
 _REFUND_KINDS: dict[str | None, NoticeKind] = {"succeeded": "refunded", "failed": "refund_failed"}
-_NOT_JUDGED = (
-    401,
-    403,
-    409,
-    429,
-)  # wrong key, no right, same request under way, too many: nothing was decided about the money
+_NOT_JUDGED = (401, 403, 409, 429)  # wrong key, no right, same key under way, too many: no word about the money
 
 
 def start(payment: Payment, now: int) -> Started:

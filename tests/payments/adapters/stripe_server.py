@@ -36,6 +36,7 @@ class StripeServer:
     drop_before   the connection ends, nothing was done   drop_after   it was done, the connection ends
     error_before  503, nothing done, nothing stored       error_after  it was done, 500 is stored under the key
     slow          it was done, the answer comes too late  html         it was done, a proxy answers in HTML
+    "429" …       that status, nothing done, nothing stored
     """
 
     now: int
@@ -79,6 +80,8 @@ class StripeServer:
         fault = self._take_fault(handler.command)
         if fault == "drop_before":
             return
+        if fault is not None and fault.isdigit():
+            return self._send(handler, int(fault), _error("rate_limit_error", "not now"))
         if fault == "error_before":
             return self._send(handler, 503, _error("api_error", "overloaded"))
         status, answer = self._carry_out(handler.command, handler.path, headers, body, is_broken=fault == "error_after")

@@ -512,6 +512,21 @@ def test_a_key_in_use_by_a_request_under_way_settles_nothing(server: StripeServe
     assert server.refunds == []
 
 
+@pytest.mark.parametrize("status", ["401", "403", "409", "429", "500", "503"])
+def test_an_answer_that_says_nothing_about_the_money_settles_nothing(status: str, server: StripeServer):
+    server.fault = status
+    assert stripe.refund(PAID, "rf_1", 1999, NOW) == RefundResult("unknown")
+    assert stripe.refund(PAID, "rf_1", 1999, NOW) == RefundResult("succeeded", "re_1")
+
+
+@pytest.mark.parametrize("status", ["409", "429", "500", "503"])
+def test_a_start_that_was_put_off_can_be_repeated(status: str, server: StripeServer):
+    server.fault = status
+    with pytest.raises(ProviderUnavailable):
+        stripe.start(PAYMENT, NOW)
+    assert stripe.start(PAYMENT, NOW).provider_ref == "cs_test_1"
+
+
 def test_the_same_id_with_another_amount_is_never_taken_for_a_failed_refund(server: StripeServer):
     server.stored["rf_1"] = (("/v1/refunds", (("amount", "5"),)), 200, b"{}")
     assert stripe.refund(PAID, "rf_1", 1999, NOW) == RefundResult("unknown")
