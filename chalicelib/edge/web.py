@@ -46,7 +46,6 @@ class Answer:
 
 def send(method: str, url: str, *, headers: dict, body: bytes | None = None, is_configured: bool = False) -> Answer:
     """One request, once. Only a host the operator configured may be this machine or its network, and without TLS.
-
     Raises: NotSent, OutcomeUnknown.
     """
     import urllib3
@@ -57,8 +56,7 @@ def send(method: str, url: str, *, headers: dict, body: bytes | None = None, is_
     if parts.username is not None or not (is_public or (is_configured and _is_near(parts.hostname or ""))):
         raise NotSent("address not allowed")
     timeout = urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
-    until = time.monotonic() + 2 * READ_SECONDS
-    received = bytearray()
+    until, received = time.monotonic() + 2 * READ_SECONDS, bytearray()
     try:
         with urllib3.PoolManager(retries=False, timeout=timeout, ca_certs=get_cert_path(True)) as fresh:
             answer = fresh.request(method, url, body=body, headers=headers, redirect=False, preload_content=False)
@@ -69,8 +67,7 @@ def send(method: str, url: str, *, headers: dict, body: bytes | None = None, is_
             return Answer(answer.status, bytes(received))
     except (urllib3.exceptions.HTTPError, OSError) as error:
         refused = (urllib3.exceptions.ConnectTimeoutError, urllib3.exceptions.NewConnectionError)
-        cause = error.args[0] if error.args else None
-        if isinstance(error, refused) or isinstance(cause, ssl.SSLCertVerificationError):
+        if isinstance(error, refused) or any(isinstance(one, ssl.SSLCertVerificationError) for one in error.args):
             raise NotSent("no connection") from None
         raise OutcomeUnknown("no complete answer") from None
 
