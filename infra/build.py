@@ -177,6 +177,7 @@ def _queue_source(name: str) -> dict[str, Any]:
 
 
 def _stream_source(fact: str) -> dict[str, Any]:
+    queue = f"kamiflow-${{Stage}}-{fact}-dead"
     return {
         "Stream": {"Fn::ImportValue": {"Fn::Sub": "kamiflow-${Stage}-StreamArn"}},
         "StartingPosition": "TRIM_HORIZON",
@@ -189,10 +190,7 @@ def _stream_source(fact: str) -> dict[str, Any]:
         "FilterCriteria": {"Filters": [{"Pattern": json.dumps({"dynamodb": {"Keys": {"sk": {"S": ["O"]}}}})}]},
         "DestinationConfig": {
             "OnFailure": {
-                "Destination": {
-                    "Fn::Sub": "arn:${AWS::Partition}:sqs:${AWS::Region}:${AWS::AccountId}:kamiflow-${Stage}-"
-                    + f"{fact}-dead"
-                }
+                "Destination": {"Fn::Sub": f"arn:${{AWS::Partition}}:sqs:${{AWS::Region}}:${{AWS::AccountId}}:{queue}"}
             }
         },
     }
@@ -270,9 +268,8 @@ def _finish_template(target: Path, config: dict, stage: str) -> dict:
 
 def _drop_function(template: dict, logical: str) -> None:
     """Take a function with all that belongs to it out of the template: it must not exist where real money is taken."""
-    for name in [
-        name for name in template["Resources"] if name.startswith(logical) or name == "SandboxNoticeDueDeadLetters"
-    ]:
+    belongs = [name for name in template["Resources"] if name.startswith(logical)] + ["SandboxNoticeDueDeadLetters"]
+    for name in belongs:
         del template["Resources"][name]
     for name in [name for name in template.get("Outputs", {}) if name.startswith(logical)]:
         del template["Outputs"][name]

@@ -102,7 +102,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def __getattr__(self, name: str) -> Any:
-        """Any method reaches the gateway, TRACE and invented ones too: what it does not know it refuses in our shape."""
+        """Any method reaches the gateway, TRACE and invented ones too: what it does not know it refuses as ever."""
         if name.startswith("do_"):
             return self._answer
         raise AttributeError(name)
