@@ -24,7 +24,8 @@ def change_product(product_id: str, change: ProductChange, now: int) -> dict[str
     Raises: catalog.product_not_found, catalog.illegal_status, catalog.product_changed
     """
     product = store.get_product(product_id)
-    changes = change.model_dump(exclude_none=True)
+    # None at the top means 'left out'; inside a member (delivery without a delay) it is part of what was sent.
+    changes = {name: value for name, value in change.model_dump().items() if value is not None}
     if not may_become(product["status"], changes.get("status", product["status"])):
         raise IllegalStatus(field="status")
     changed = changed_product(product, changes, now)
