@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from chalicelib.core.money import MAX_MINOR, MINOR_DIGITS
 
 MAX_DELAY_MINUTES = 129_600  # 90 days
-Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", description="ISO 4217 code, upper case")]
+Currency = Annotated[Literal[tuple(MINOR_DIGITS)], Field(description="ISO 4217 code")]
 Text = Annotated[str, Field(min_length=1, max_length=200)]
 Status = Literal["draft", "on_sale", "off_sale"]
 
@@ -40,8 +40,17 @@ class KeyField(_Strict):
         return pattern
 
 
+_NOT_DELAYED = {"properties": {"mode": {"enum": ["auto", "manual"]}, "delay_minutes": {"type": "null"}}}
+_DELAYED = {
+    "properties": {"mode": {"const": "delayed"}, "delay_minutes": {"type": "integer"}},
+    "required": ["mode", "delay_minutes"],
+}
+
+
 class Delivery(_Strict):
     """When a paid line is handed out: `auto` at once, `manual` by an operator, `delayed` a number of minutes after payment."""
+
+    model_config = ConfigDict(json_schema_extra={"anyOf": [_NOT_DELAYED, _DELAYED]})
 
     mode: Literal["auto", "manual", "delayed"] = "auto"
     delay_minutes: Annotated[int, Field(ge=1, le=MAX_DELAY_MINUTES, description="only with mode 'delayed'")] | None = (
@@ -81,11 +90,6 @@ class NewProduct(_Strict):
     delivery: Delivery = Delivery()
     hold_minutes: Annotated[int, Field(ge=1, le=1_440, description="how long an unpaid order keeps its keys")] = 15
     refund_policy: RefundPolicy = RefundPolicy()
-
-    @field_validator("currency")
-    @classmethod
-    def _is_known_currency(cls, currency: str) -> str:
-        return known_currency(currency)
 
     @field_validator("key_fields")
     @classmethod
@@ -149,9 +153,3 @@ class StockAnswer(BaseModel):
     expired: int
     disabled: int
     quarantined: int
-
-
-def known_currency(currency: str) -> str:
-    if currency not in MINOR_DIGITS:
-        raise ValueError("this currency is not supported")
-    return currency

@@ -230,14 +230,34 @@ def _parse_body(request: Any, model: type[BaseModel]) -> BaseModel:
         raise WrongContentType()
     if raw and request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise WrongContentType()
-    raw = raw or b"{}"
+    return _validated(lambda: model.model_validate_json(_strict_json(raw or b"{}"), strict=True))
+
+
+def _strict_json(raw: bytes) -> bytes:
+    """The body again, once it is known to be one JSON object with each member named once.
+
+    JSON has one kind of number, so `2.0` is the integer 2; where that happens the body is written anew.
+
+    Raises: request.malformed_body
+    """
+    floats: list[str] = []
+
+    def number(text: str) -> int | float:
+        floats.append(text)
+        value = float(text)
+        if value in (float("inf"), float("-inf")):
+            raise ValueError("a number beyond every range")
+        return int(value) if value.is_integer() else value
+
     try:
-        parsed = json.loads(raw.decode("utf-8"), object_pairs_hook=_members_once, parse_constant=_no_constant)
+        parsed = json.loads(
+            raw.decode("utf-8"), object_pairs_hook=_members_once, parse_constant=_no_constant, parse_float=number
+        )
     except (ValueError, RecursionError) as error:
         raise MalformedBody() from error
     if not isinstance(parsed, dict):
         raise MalformedBody()
-    return _validated(lambda: model.model_validate_json(raw, strict=True))
+    return json.dumps(parsed).encode() if floats else raw
 
 
 def _members_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
