@@ -1,44 +1,55 @@
 """HTTP for people: the buyer's order page and the sandbox's pay page. Reading a page never changes anything.
 
 The order page holds no order: its script reads the buyer calls of the API under the token in the address. The pay page
-exists only where the sandbox does.
+exists only where the sandbox does. Whatever reaches a template is escaped there, and nothing runs but our own files.
 """
 
 from __future__ import annotations
 
-from chalice import Blueprint
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chalice import Blueprint, Response
 
 from chalicelib.core import settings
 from chalicelib.core.ids import order_id_of_payment
-from chalicelib.core.money import format_minor
-from chalicelib.edge.assets import asset_response
+from chalicelib.core.money import MINOR_DIGITS, format_minor
+from chalicelib.edge.assets import asset_response, version_of
 from chalicelib.edge.http import Call, endpoint
 
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
 bp = Blueprint(__name__)
+
+STATIC = Path(__file__).parent / "static"
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+)
 
 
 @endpoint(bp, "GET", "/o/{token}", is_page=True)
 def get_order_page(call: Call, token: str):
     """The buyer's order page."""
     from chalicelib.orders.order_token import order_id_of_token
-    from chalicelib.pages.render import page
 
     if order_id_of_token(token) is None:
-        return page(call, "not_found.html", status=404, to_root="../")
-    return page(call, "order.html", token=token, to_root="../")
+        return _page(call, "not_found.html", status=404, to_root="../")
+    return _page(call, "order.html", token=token, to_root="../")
 
 
 @endpoint(bp, "GET", "/sandbox/pay/{payment_id}", is_page=True)
 def get_sandbox_pay_page(call: Call, payment_id: str):
     """Where an imagined buyer pays, or does not."""
     from chalicelib.orders import store as orders
-    from chalicelib.pages.render import page
 
     order_id = order_id_of_payment(payment_id) if settings.has_sandbox() else None
     order = orders.find_order(order_id) if order_id else None
     if order is None or order.provider != "sandbox":
-        return page(call, "not_found.html", status=404, to_root="../../")
-    return page(
+        return _page(call, "not_found.html", status=404, to_root="../../")
+    return _page(
         call,
         "sandbox_pay.html",
         to_root="../../",
@@ -52,6 +63,41 @@ def get_sandbox_pay_page(call: Call, payment_id: str):
 @endpoint(bp, "GET", "/assets/{name}", is_page=True)
 def get_page_asset(call: Call, name: str):
     """A file of these pages."""
-    from chalicelib.pages.render import STATIC
-
     return asset_response(STATIC, name, (call.request.query_params or {}).get("v"))
+
+
+def _page(call: Call, template: str, *, status: int = 200, **facts: Any) -> Response:
+    """One page. `facts` reach the template and are escaped there like everything else."""
+    from chalicelib.pages.language import choose_language
+    from chalicelib.pages.words import for_script, for_template
+
+    asked = (call.request.query_params or {}).get("lang")
+    language = choose_language(asked, call.request.headers.get("accept-language"))
+    text = _templates().get_template(template).render(
+        language=language,
+        html_language="zh-Hans" if language == "zh" else "en",
+        words=for_template(language),
+        for_script={"language": language, "words": for_script(language), "minor_digits": MINOR_DIGITS},
+        version=lambda name: version_of(STATIC, name),
+        **facts,
+    )  # fmt: skip
+    return Response(
+        text,
+        {
+            "Content-Type": "text/html; charset=utf-8",
+            "Content-Language": "zh-Hans" if language == "zh" else "en",
+            "Content-Security-Policy": _POLICY,
+            "Vary": "Accept-Language",
+            "X-Robots-Tag": "noindex, nofollow",
+        },
+        status,
+    )
+
+
+@cache
+def _templates() -> Environment:
+    """Imported on the first page only: no other call of the API pays for it."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    folder = Path(__file__).parent / "templates"
+    return Environment(loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined, trim_blocks=True)

@@ -7,7 +7,7 @@ import urllib.request
 import pytest
 
 from chalicelib.pages.language import choose_language
-from chalicelib.pages.render import STATIC
+from chalicelib.pages.routes import STATIC
 from chalicelib.pages.words import _SCRIPT, _TEMPLATE
 
 WORDS = {**_TEMPLATE, **_SCRIPT}
