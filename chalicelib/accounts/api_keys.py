@@ -1,6 +1,8 @@
-"""Issue and revoke API keys: `kf_operator_…` for operators, `kf_shop_…` for shops. Several may live at once, so keys rotate.
+"""Issue and revoke API keys: `kf_operator_…` for operators, `kf_shop_…` for shops. Several may live at once, so keys
+rotate.
 
-Called by the operator's command line (`make api-key`) and by the local seed. The plain key is returned once and stored nowhere.
+Called by the operator's command line (`make api-key`) and by the local seed. The plain key is returned once and stored
+nowhere.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ from typing import Any
 
 @cache
 def _client(service: str, read_timeout_seconds: float = 5) -> Any:
-    # Imported here: `import boto3` is most of a cold start, and a few requests (health, pages, docs) need no AWS at all.
+    # Imported here: `import boto3` is most of a cold start, and a few requests (health, pages, docs) need no AWS at
+    # all.
     import boto3
     from botocore.config import Config
 

@@ -1,8 +1,8 @@
 """The sparse index of what is due: any row that still needs something at a known time carries `due_pk` and `due_at`.
 
-Queue messages are the fast path; the minute timers walk this index and suffice alone when a queue or the stream is down. A row leaves
-the index in the same write that makes the follow-up unnecessary, so the index never lies about truth for longer than its
-own lag, and every handler checks the row itself before it acts.
+Queue messages are the fast path; the minute timers walk this index and suffice alone when a queue or the stream is
+down. A row leaves the index in the same write that makes the follow-up unnecessary, so the index never lies about truth
+for longer than its own lag, and every handler checks the row itself before it acts.
 
     due   hash due_pk "DUE#<kind>#<0..3>"   range due_at "<12-digit epoch seconds>#<id>"   keys only
 """

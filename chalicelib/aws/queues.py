@@ -1,6 +1,7 @@
 """Sending messages. Names by convention (`kamiflow-<stage>-<fact>`), addresses looked up once per process.
 
-A message only ever carries ids and instants: whoever handles it reads the facts again. Longest delay SQS knows: 900 seconds.
+A message only ever carries ids and instants: whoever handles it reads the facts again. Longest delay SQS knows: 900
+seconds.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ def _queue_url(fact: str) -> str:
 
 
 def send(fact: str, message: dict, *, delay_seconds: int = 0) -> None:
-    """Send one message, visible after `delay_seconds` (capped at 900: the receiver sends it on until its time has come)."""
+    """Send one message, visible after `delay_seconds` (capped at 900: the receiver sends it on until its time has
+    come).
+    """
     send_all(fact, [(message, delay_seconds)])
 
 

@@ -28,7 +28,7 @@ _BUSY_ERRORS = {
 
 @dataclass(frozen=True)
 class Write:
-    """One entry of a transaction: `{"Put": …}`, `{"Update": …}` or `{"ConditionCheck": …}` and what its refusal means."""
+    """One entry of a transaction (`{"Put": …}`, `{"Update": …}`, `{"ConditionCheck": …}`) and what its refusal means."""
 
     entry: dict
     if_refused: Exception
@@ -38,7 +38,8 @@ def transact(writes: list[Write]) -> None:
     """Write all entries or none.
 
     Only if: every entry's own condition holds.
-    Raises:  the `if_refused` of the first entry whose condition failed; `service.busy` when other writes kept the items.
+    Raises:  the `if_refused` of the first entry whose condition failed; `service.busy` when other writes kept the
+             items.
     """
     if len(writes) > MAX_ENTRIES:
         raise ValueError(f"a transaction takes {MAX_ENTRIES} writes, not {len(writes)}")
@@ -92,5 +93,5 @@ def is_condition_failed(error: Exception) -> bool:
 
 
 def refused_row(error: Exception) -> dict[str, Any]:
-    """The row that refused a conditional write sent with `ReturnValuesOnConditionCheckFailure: ALL_OLD` ({} if none)."""
+    """The row that refused a write sent with `ReturnValuesOnConditionCheckFailure: ALL_OLD`; {} if there was none."""
     return getattr(error, "response", {}).get("Item", {}) or {}

@@ -1,7 +1,7 @@
 """Products: what is sold, at which price, how its keys look and how it is delivered.
 
-A product is created as a draft, goes on sale and off sale by PATCH. Its delivery rule, hold time and refund policy are copied
-onto each order line at checkout, so a later change never reaches an order already placed.
+A product is created as a draft, goes on sale and off sale by PATCH. Its delivery rule, hold time and refund policy are
+copied onto each order line at checkout, so a later change never reaches an order already placed.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ _DELAYED = {
 
 
 class Delivery(_Strict):
-    """When a paid line is handed out: `auto` at once, `manual` by an operator, `delayed` a number of minutes after payment."""
+    """When a paid line is handed out: `auto` at once, `manual` by an operator, `delayed` a number of minutes after
+    payment.
+    """
 
     model_config = ConfigDict(json_schema_extra={"anyOf": [_NOT_DELAYED, _DELAYED]})
 

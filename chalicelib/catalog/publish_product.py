@@ -13,7 +13,8 @@ from chalicelib.catalog.rules import changed_product, may_become
 def create_product(wanted: NewProduct, product_id: str, now: int) -> dict[str, Any]:
     """A new draft under the given id; a repeat answers the product that the first created."""
     product = {
-        **wanted.model_dump(), "product_id": product_id, "status": "draft", "created_at": now, "updated_at": now, "v": 1,
+        **wanted.model_dump(), "product_id": product_id, "status": "draft", "created_at": now, "updated_at": now, "v":
+        1,
     }  # fmt: skip
     return product if store.put_product(product) else store.get_product(product_id)
 

@@ -25,8 +25,8 @@ _TRIES = 3
 def place_order(wanted: PlaceOrder, *, shop_id: str, by: str, now: int) -> tuple[Order, bool]:
     """The order of this purchase, and whether it had been placed before.
 
-    A crash after the takes leaves journal entries: the sweeper returns those keys. A crash after the order leaves an unpaid
-    order: the repeat of the request answers it, or its hold ends.
+    A crash after the takes leaves journal entries: the sweeper returns those keys. A crash after the order leaves an
+    unpaid order: the repeat of the request answers it, or its hold ends.
 
     Raises: catalog.unknown_product, catalog.not_on_sale, inventory.out_of_stock, orders.mixed_currencies,
             orders.total_changed, orders.total_too_large, orders.merchant_order_no_used

@@ -1,8 +1,8 @@
 """The shape of every refusal.
 
 A refusal is an answer the caller can act on: a stable `code`, an HTTP `status`, whether and how to `retry`, and one
-sentence that is safe to show to anybody. Each domain declares its refusals in its own `errors.py`; `docs/errors.md` lists
-all of them and a guard test compares the page with the classes.
+sentence that is safe to show to anybody. Each domain declares its refusals in its own `errors.py`; `docs/errors.md`
+lists all of them and a guard test compares the page with the classes.
 
     Refused
     ├── InvalidRequest        the body, query or header is not what the call takes
@@ -52,7 +52,6 @@ class Refused(Exception):
                 "request_id": request_id,
             }
         }
-
 
     def facts(self) -> dict:
         """A refusal as plain data, to cross from one function to another."""

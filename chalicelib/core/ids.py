@@ -1,7 +1,8 @@
 """Identifiers: what they say, how they are made.
 
-Every id carries a prefix that tells what it names. Ids made here sort by time of creation, except an order's: an order's
-identity is *derived* from shop and merchant order number, so that writing the order twice is impossible (decision 0003).
+Every id carries a prefix that tells what it names. Ids made here sort by time of creation, except an order's: an
+order's identity is *derived* from shop and merchant order number, so that writing the order twice is impossible
+(decision 0003).
 """
 
 from __future__ import annotations

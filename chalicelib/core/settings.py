@@ -14,7 +14,9 @@ def stage() -> str:
 
 
 def base_url() -> str:
-    """Public address used in links we hand out; a deployed stage without a domain falls back to the request's own host."""
+    """Public address used in links we hand out; a deployed stage without a domain falls back to the request's own
+    host.
+    """
     return os.environ.get("BASE_URL", "").rstrip("/")
 
 

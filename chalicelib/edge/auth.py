@@ -1,7 +1,7 @@
 """Who is calling: API keys, looked up by the SHA-256 of what was sent.
 
-A key carries at least 160 random bits, so a plain digest is enough: there is no dictionary to try. Found keys are remembered
-for 30 seconds per process; a revoked key stops working within that time.
+A key carries at least 160 random bits, so a plain digest is enough: there is no dictionary to try. Found keys are
+remembered for 30 seconds per process; a revoked key stops working within that time.
 """
 
 from __future__ import annotations

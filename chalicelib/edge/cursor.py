@@ -1,4 +1,6 @@
-"""Cursors of paged lists: opaque, signed, bound to the list and the caller, so that none can be forged or carried over."""
+"""Cursors of paged lists: opaque, signed, bound to the list and the caller, so that none can be forged or carried
+over.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """How an HTTP call gets in and an answer gets out: the `endpoint` decorator that every route of the product wears.
 
-It checks the caller's key and scope, parses and validates the body and query with the same pydantic models that document
-them, turns refusals into the one error body, and writes one log line per call. `ENDPOINTS` is what the OpenAPI document is
-made from. It never decides anything about the business.
+It checks the caller's key and scope, parses and validates the body and query with the same pydantic models that
+document them, turns refusals into the one error body, and writes one log line per call. `ENDPOINTS` is what the OpenAPI
+document is made from. It never decides anything about the business.
 """
 
 from __future__ import annotations
@@ -134,8 +134,8 @@ def endpoint(
 ) -> Callable:
     """Register a view `(call, **path_parameters) -> answer model | (answer model, headers) | chalice.Response`.
 
-    `scopes` empty means public. `body` None means the view reads `call.raw_body` itself (provider notices) or takes none.
-    `creates` documents that the call honours Idempotency-Key.
+    `scopes` empty means public. `body` None means the view reads `call.raw_body` itself (provider notices) or takes
+    none. `creates` documents that the call honours Idempotency-Key.
     """
 
     def register(view: Callable) -> Callable:

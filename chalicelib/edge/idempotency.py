@@ -1,8 +1,8 @@
 """Idempotency-Key: one key, one request, one resource.
 
-The guard row is written before the work and names the id the work will use. A repeat finds that id and runs the same work
-again, which every create survives because it is a conditional write under that id. So there is no "in progress" state to get
-stuck in: a crash anywhere is finished by the repeat.
+The guard row is written before the work and names the id the work will use. A repeat finds that id and runs the same
+work again, which every create survives because it is a conditional write under that id. So there is no "in progress"
+state to get stuck in: a crash anywhere is finished by the repeat.
 
     IDEM#<scope>:<shop>#<key>/IDEM    body_hash, resource_id, ttl_at (90 days)
 """

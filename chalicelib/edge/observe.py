@@ -1,4 +1,5 @@
-"""Logs and metrics. What may be written: ids, counts, codes, durations. Never bodies, headers, keys, buyer data or exception texts.
+"""Logs and metrics. What may be written: ids, counts, codes, durations. Never bodies, headers, keys, buyer data or
+exception texts.
 
 An exception's own text can carry a caller's value, so only its type and where it was raised are logged.
 """
@@ -14,7 +15,9 @@ log = Logger(service="kamiflow", log_uncaught_exceptions=False)
 
 
 def failure_facts(error: BaseException) -> dict[str, Any]:
-    """What a log may say of an unexpected exception: type, AWS code and operation, and the frames without their values."""
+    """What a log may say of an unexpected exception: type, AWS code and operation, and the frames without their
+    values.
+    """
     response = getattr(error, "response", None)
     facts: dict[str, Any] = {
         "error_type": type(error).__name__,
@@ -28,7 +31,9 @@ def failure_facts(error: BaseException) -> dict[str, Any]:
 
 
 def count(metric: str, value: int = 1, **dimensions: str) -> None:
-    """Count a business event as a CloudWatch embedded metric. Dimension values are names of ours, never a caller's text."""
+    """Count a business event as a CloudWatch embedded metric. Dimension values are names of ours, never a caller's
+    text.
+    """
     from aws_lambda_powertools.metrics import MetricUnit, single_metric
 
     with single_metric(name=metric, unit=MetricUnit.Count, value=value, namespace="Kamiflow") as one:

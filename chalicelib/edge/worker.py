@@ -1,7 +1,7 @@
 """How a message gets in: the shape of every queue handler.
 
-A message is a JSON object. Each is handled on its own: one that fails is reported as that one, so the others are not repeated
-and the failing one goes to the dead-letter queue after its tries. Handlers raise; nothing is swallowed here.
+A message is a JSON object. Each is handled on its own: one that fails is reported as that one, so the others are not
+repeated and the failing one goes to the dead-letter queue after its tries. Handlers raise; nothing is swallowed here.
 
 Chalice starts a worker without importing `app.py`, so everything a worker needs is on the function itself.
 """
@@ -47,7 +47,8 @@ def failure_of(error: Exception) -> dict[str, Any]:
 
 
 def each_due(rows: Iterable[dict[str, str]], handle: Callable[[dict[str, str]], Any]) -> tuple[int, int]:
-    """Handle rows of the due index, each on its own: one that fails must not keep the others waiting; the next minute tries it.
+    """Handle rows of the due index, each on its own: one that fails must not keep the others waiting; the next minute
+    tries it.
 
     Returns: how many were handled, and how many failed.
     """

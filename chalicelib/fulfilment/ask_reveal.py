@@ -1,7 +1,7 @@
 """Ask the one function that may decrypt to open an order's keys.
 
-The API's own role cannot call KMS; it may only invoke `reveal_keys`, which checks, audits and locks by itself (decision 0008).
-Where no such function is configured (the local stack, tests) the same code runs in process.
+The API's own role cannot call KMS; it may only invoke `reveal_keys`, which checks, audits and locks by itself (decision
+0008). Where no such function is configured (the local stack, tests) the same code runs in process.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""Hand out what is paid: lines that are due by now, lines an operator delivers by hand, and orders paid after their hold had ended.
+"""Hand out what is paid: lines that are due by now, lines an operator delivers by hand, and orders paid after their
+hold had ended.
 
-Called by the delivery queue (fast path), the minute timer (suffices alone) and the operator's route. Delivery is one conditional
-write of the order; the keys were its own since checkout. Only an order paid late has to find keys first, and gets its money
-back by itself when there are none.
+Called by the delivery queue (fast path), the minute timer (suffices alone) and the operator's route. Delivery is one
+conditional write of the order; the keys were its own since checkout. Only an order paid late has to find keys first,
+and gets its money back by itself when there are none.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def deliver_due(order_id: str, now: int) -> int | None:
 
 
 def deliver_by_hand(order_id: str, *, by: str, now: int) -> Order:
-    """An operator delivers: manual lines of a paid order, or all lines of an order under review that is accepted after all.
+    """An operator delivers: manual lines of a paid order, or all lines of an order under review that is accepted after
+    all.
 
     Raises: orders.not_found, fulfilment.nothing_to_deliver, inventory.out_of_stock, orders.changed_meanwhile
     """

@@ -1,8 +1,8 @@
 """Show the keys of a delivered order to somebody allowed to see them.
 
-Runs in a function of its own, the only one whose role may decrypt (decision 0008). It writes who asks, opens the sealed keys in
-memory, locks the order (revealed keys are no longer returned to stock) and only then answers. If opening fails nothing is locked;
-if locking fails nothing is shown.
+Runs in a function of its own, the only one whose role may decrypt (decision 0008). It writes who asks, opens the sealed
+keys in memory, locks the order (revealed keys are no longer returned to stock) and only then answers. If opening fails
+nothing is locked; if locking fails nothing is shown.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def post_reveal(call: Call, order_id: str):
     refusals=(NoSuchOrder, NothingToDeliver, OutOfStock, OrderChanged, Busy),
 )  # fmt: skip
 def post_deliver(call: Call, order_id: str):
-    """Deliver by hand: the manual lines of a paid order, or an order under review that you accept. Again is a success."""
+    """Deliver by hand: manual lines of a paid order, or an order under review that you accept. Again is a success."""
     from chalicelib.fulfilment.deliver import deliver_by_hand
 
     order = deliver_by_hand(order_id, by=call.caller.key_id, now=call.now)

@@ -18,8 +18,8 @@ bp = Blueprint(__name__)
 def reveal_keys(event, context):
     """Open an order's keys for the API function, which has no right to decrypt.
 
-    `event`: {order_id, by, source_ip, user_agent}. Answers {"keys": […]} or {"refused": {…}}; never raises with a cause,
-    because the invoker's log would keep it.
+    `event`: {order_id, by, source_ip, user_agent}. Answers {"keys": […]} or {"refused": {…}}; never raises with a
+    cause, because the invoker's log would keep it.
     """
     from chalicelib.fulfilment.reveal import reveal_order
 

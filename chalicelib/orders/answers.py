@@ -163,7 +163,8 @@ def to_order_answer(order: Order, pay_url: str | None, order_url: str) -> OrderA
         status=status_of(order), total_minor=order.total_minor, currency=order.currency,
         created_at=iso(order.created_at), expires_at=iso(order.expires_at),
         lines=[to_line_answer(order, line) for line in order.lines], payment=to_payment_answer(order, pay_url),
-        refunds=[to_refund_answer(order, one) for one in order.refunds], review_reason=order.review, order_url=order_url,
+        refunds=[to_refund_answer(order, one) for one in order.refunds], review_reason=order.review,
+        order_url=order_url,
     )  # fmt: skip
 
 

@@ -18,7 +18,9 @@ MAX_PAGES = 10
 
 
 def find_by_number(query: OrderQuery, shop_id: str | None) -> list[Order]:
-    """Orders with the given number: ours, the shop's, the payment's or the provider's. `shop_id` None looks in every shop."""
+    """Orders with the given number: ours, the shop's, the payment's or the provider's. `shop_id` None looks in every
+    shop.
+    """
     if query.order_id:
         order_ids = [query.order_id]
     elif query.merchant_order_no:

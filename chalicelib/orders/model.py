@@ -1,7 +1,8 @@
 """Orders: one buyer's purchase, from reservation to delivery or refund.
 
-An order holds ranges of key numbers (extents), never keys. Everything that ever happened to it is in its `history`. Its status
-is not stored by hand: `rules.status_of` derives it from facts (paid, delivered, refunded, …), so the two cannot disagree.
+An order holds ranges of key numbers (extents), never keys. Everything that ever happened to it is in its `history`. Its
+status is not stored by hand: `rules.status_of` derives it from facts (paid, delivered, refunded, …), so the two cannot
+disagree.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ Extent = tuple[str, int, int]  # lot id, first number, count
 class Line:
     """One product of an order, under the terms of the moment it was placed.
 
-    `extents` are the keys it holds; empty once they went back to stock. `deliver_at` is set by payment for a delayed line.
+    `extents` are the keys it holds; empty once they went back to stock. `deliver_at` is set by payment for a delayed
+    line.
     """
 
     line_id: int
@@ -46,8 +48,8 @@ class Line:
 class Refund:
     """Money on its way back. `lines` are those whose goods end with it; none for a payment that came twice.
 
-    `provider_txn` is set when the money is not that of the order's own payment; `request_id` when the caller asked under an
-    Idempotency-Key, so that a repeat finds the very refund it asked for.
+    `provider_txn` is set when the money is not that of the order's own payment; `request_id` when the caller asked
+    under an Idempotency-Key, so that a repeat finds the very refund it asked for.
     """
 
     refund_no: int

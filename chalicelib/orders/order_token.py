@@ -1,6 +1,7 @@
 """The buyer's order token: an order's id and a 130-bit code that only this deployment can compute.
 
-It opens one order's page and calls, nothing else. It is derived, not stored: the database holds nothing that opens an order.
+It opens one order's page and calls, nothing else. It is derived, not stored: the database holds nothing that opens an
+order.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Give the keys of unpaid orders back to stock: when their time is up, or when the shop cancels.
 
-Called by the expiry queue (fast path), the minute timer (suffices alone) and the cancel route. Before an order expires its
-provider is asked, so that a lost notice does not cost a buyer the goods. Orders and return shards change in one transaction:
-the keys are either the order's or in stock, never both, never neither.
+Called by the expiry queue (fast path), the minute timer (suffices alone) and the cancel route. Before an order expires
+its provider is asked, so that a lost notice does not cost a buyer the goods. Orders and return shards change in one
+transaction: the keys are either the order's or in stock, never both, never neither.
 """
 
 from __future__ import annotations

@@ -65,8 +65,8 @@ def get_order(call: Call, order_id: str):
 def get_orders(call: Call):
     """Find orders by any number (ours, the shop's, the payment's, the provider's), or list them, newest first.
 
-    A shop searches by a number and sees its own orders only; operators also list all orders, by status if wanted. A page of the
-    list may be short and still have a next one.
+    A shop searches by a number and sees its own orders only; operators also list all orders, by status if wanted. A
+    page of the list may be short and still have a next one.
     """
     from chalicelib.orders.find_orders import find_by_number, list_orders
 

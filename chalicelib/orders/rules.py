@@ -17,10 +17,10 @@ from chalicelib.orders.model import Happening, Line, Order, Refund
 
 MOVES: dict[str, set[str]] = {
     "pending_payment": {"paid", "delivered", "partially_delivered", "cancelled", "expired", "needs_review"},
-    "paid": {"delivered", "partially_delivered", "refunding"},
-    "delivering": {"delivered", "partially_delivered", "paid", "refunding"},
-    "delivered": {"refunding"},
-    "partially_delivered": {"delivered", "refunding"},
+    "paid": {"delivered", "partially_delivered", "refunding", "needs_review"},
+    "delivering": {"delivered", "partially_delivered", "paid", "refunding", "needs_review"},
+    "delivered": {"refunding", "needs_review"},
+    "partially_delivered": {"delivered", "refunding", "needs_review"},
     "cancelled": {"delivering", "needs_review"},
     "expired": {"delivering", "needs_review"},
     "refunding": {
@@ -32,8 +32,8 @@ MOVES: dict[str, set[str]] = {
         "partially_delivered",
         "delivering",
     },
-    "refunded": {"refunding"},
-    "partially_refunded": {"refunding"},
+    "refunded": {"refunding", "needs_review"},
+    "partially_refunded": {"refunding", "needs_review"},
     "needs_review": {"refunding", "delivered", "partially_delivered", "paid", "delivering"},
 }
 
@@ -41,7 +41,8 @@ MOVES: dict[str, set[str]] = {
 def status_of(order: Order) -> str:
     """The status that an order's facts amount to; the first rule that fits wins.
 
-    An unpaid order is pending or closed. Money in motion outranks goods; a doubt outranks everything but money in motion.
+    An unpaid order is pending or closed. Money in motion outranks goods; a doubt outranks everything but money in
+    motion.
     """
     if any(refund.state == "pending" for refund in order.refunds):
         return "refunding"
@@ -83,9 +84,9 @@ def happened(before: Order, after: Order, now: int, by: str, note: str = "") -> 
 def pay(order: Order, *, amount_minor: int, currency: str, provider_txn: str, now: int, by: str) -> Order:
     """The order after a provider said that money arrived.
 
-    The right sum delivers at once what is due at once. Any other sum or currency stops everything for a person to look at.
-    Money for an order that is closed makes it `delivering`: keys are looked for, or the money goes back. A second payment
-    for a paid order is money that has to go back, and nothing else.
+    The right sum delivers at once what is due at once. Any other sum or currency stops everything for a person to look
+    at. Money for an order that is closed makes it `delivering`: keys are looked for, or the money goes back. A second
+    payment for a paid order is money that has to go back, and nothing else.
     """
     if order.paid_at is not None or order.review:
         if provider_txn in known_txns(order):
@@ -111,8 +112,8 @@ def _give_back_extra(order: Order, amount_minor: int, currency: str, provider_tx
     if currency != order.paid_currency:
         return happened(order, replace(order, review="paid_again_in_other_currency"), now, by, "paid_again")
     refund = Refund(
-        refund_no=len(order.refunds) + 1, lines=(), amount_minor=amount_minor, state="pending", asked_at=now, asked_by=by,
-        reason="paid_again", next_try_at=now, provider_txn=provider_txn,
+        refund_no=len(order.refunds) + 1, lines=(), amount_minor=amount_minor, state="pending", asked_at=now,
+        asked_by=by, reason="paid_again", next_try_at=now, provider_txn=provider_txn,
     )  # fmt: skip
     return happened(order, replace(order, refunds=(*order.refunds, refund)), now, by, "paid_again")
 
@@ -129,7 +130,9 @@ def _hand_out_now(lines: tuple[Line, ...], now: int) -> tuple[Line, ...]:
 
 
 def lines_due(order: Order, now: int) -> list[Line]:
-    """Lines a machine should hand out by now: paid, not delivered, not refunded, not waiting for a person or a later minute."""
+    """Lines a machine should hand out by now: paid, not delivered, not refunded, not waiting for a person or a later
+    minute.
+    """
     if order.paid_at is None or order.review:
         return []
     return [
@@ -155,7 +158,9 @@ def deliver(order: Order, line_ids: set[int], now: int, by: str, note: str = "")
 
 
 def with_keys(order: Order, take_id: str, extents_by_product: dict[str, tuple]) -> Order:
-    """The order owning the keys of a new take. Not a happening by itself: delivery or scheduling follows in the same write."""
+    """The order owning the keys of a new take. Not a happening by itself: delivery or scheduling follows in the same
+    write.
+    """
     lines = tuple(
         replace(line, extents=extents_by_product[line.product_id])
         if line in lines_without_keys(order) and line.product_id in extents_by_product
@@ -228,7 +233,9 @@ def may_be_refunded_by_shop(order: Order, now: int) -> list[Line]:
 
 
 def held_by_product(row: dict[str, Any]) -> dict[str, int]:
-    """Keys that a plain order row keeps for a buyer who has not paid: {product_id: quantity}; empty in every other status."""
+    """Keys that a plain order row keeps for a buyer who has not paid: {product_id: quantity}; empty in every other
+    status.
+    """
     if row.get("st") != "pending_payment":
         return {}
     held: dict[str, int] = {}

@@ -4,8 +4,9 @@
     O#<order_id>/AUDIT#<at>#<chance>  who revealed or did what by hand; only ever added
     CLOCK/unpaid                      until when unpaid orders have been looked through
 
-An order's id is derived from shop and merchant order number, so `attribute_not_exists` on this one row makes that number unique
-for ever. Each later change is conditional on the version that was read, so of two concurrent decisions exactly one is written.
+An order's id is derived from shop and merchant order number, so `attribute_not_exists` on this one row makes that
+number unique for ever. Each later change is conditional on the version that was read, so of two concurrent decisions
+exactly one is written.
 
 The index `timeline` (keys only) lists orders by the instant their hold ends; written once at creation, never again.
 """
@@ -117,8 +118,8 @@ def put_order(order: Order, take_id: str) -> Order | None:
             lambda: dynamodb().put_item(
                 TableName=table_name(),
                 Item=to_row(to_order_row(order)),
-                # The tombstone is the sweeper's fence (decision 0001): it stops the slow writer it was put up against, and
-                # nobody else; a new try of the same purchase carries a new take.
+                # The tombstone is the sweeper's fence (decision 0001): it stops the slow writer it was put up against,
+                # and nobody else; a new try of the same purchase carries a new take.
                 ConditionExpression="attribute_not_exists(pk) OR (st = :fenced AND NOT contains(fenced, :take))",
                 ExpressionAttributeValues=to_row({":fenced": _FENCED, ":take": take_id}),
                 ReturnValuesOnConditionCheckFailure="ALL_OLD",

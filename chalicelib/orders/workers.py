@@ -21,7 +21,9 @@ bp = Blueprint(__name__)
 
 @bp.on_dynamodb_record(stream_arn=settings.stream_arn_placeholder(), batch_size=100, name="on_order_changed")
 def on_order_changed(event):
-    """Send the messages that changes of orders call for. Raises when the queue did not take them: the batch comes again."""
+    """Send the messages that changes of orders call for. Raises when the queue did not take them: the batch comes
+    again.
+    """
     return forward_changes(event.to_dict()["Records"], clock.now())
 
 

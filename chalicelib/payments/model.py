@@ -1,7 +1,8 @@
 """Payments: what we tell providers and what they tell us, in our own words.
 
-A *payment* is one order's wish to be paid through one provider; its id is derived from the order's. A *notice* is a provider's
-verified word about a payment. A provider is one file in `adapters/`; the contract is the docstring of that package.
+A *payment* is one order's wish to be paid through one provider; its id is derived from the order's. A *notice* is a
+provider's verified word about a payment. A provider is one file in `adapters/`; the contract is the docstring of that
+package.
 """
 
 from __future__ import annotations
@@ -62,7 +63,9 @@ class Found:
 
 @dataclass(frozen=True)
 class RefundResult:
-    """What became of a refund at the provider. `pending` and `unknown` are asked again with the same refund id, never repeated with a new one."""
+    """What became of a refund at the provider. `pending` and `unknown` are asked again with the same refund id, never
+    repeated with a new one.
+    """
 
     state: Literal["succeeded", "pending", "failed", "unknown"]
     provider_refund_id: str | None = None

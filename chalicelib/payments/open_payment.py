@@ -1,7 +1,7 @@
 """Open an order's payment at its provider. Called after an order stands, and again whenever its address is asked for.
 
-Every provider promises that opening the same payment twice is one payment, so a crash between the provider's answer and ours is
-healed by the next call.
+Every provider promises that opening the same payment twice is one payment, so a crash between the provider's answer and
+ours is healed by the next call.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Finding a provider's adapter, and telling it what it may know of an order. Used by every use-case that meets a provider."""
+"""Finding a provider's adapter, and telling it what it may know of an order. Used by every use-case that meets a
+provider.
+"""
 
 from __future__ import annotations
 

@@ -1,13 +1,15 @@
 """Take in what a provider says: record it, then let the order decide.
 
-Called by the notice routes, and by the minute timer for notices that came before their order. A notice is never trusted about
-what was bought: sum and currency are compared with the order's own. Applying a notice twice changes nothing, so the record is
-written first and a repeat simply runs again: a crash between the two is finished by the provider's next try.
+Called by the notice routes, and by the minute timer for notices that came before their order. A notice is never trusted
+about what was bought: sum and currency are compared with the order's own. Applying a notice twice changes nothing, so
+the record is written first and a repeat simply runs again: a crash between the two is finished by the provider's next
+try.
 """
 
 from __future__ import annotations
 
 from chalicelib.core.ids import order_id_of_payment
+from chalicelib.edge.observe import count, log
 from chalicelib.orders import store as orders
 from chalicelib.orders.errors import OrderChanged
 from chalicelib.orders.model import Order
@@ -52,7 +54,11 @@ def match_notice(pk: str, sk: str, now: int) -> str:
 
 
 def _apply(order: Order, notice: Notice, now: int) -> None:
-    if notice.kind == "paid":
+    if notice.provider != order.provider:
+        # Genuine, but from a provider this order was never opened at: recorded for a person, never taken for payment.
+        log.error("notice of another provider", extra={"order_id": order.order_id, "provider": notice.provider})
+        count("NoticeOfAnotherProvider")
+    elif notice.kind == "paid":
         _apply_payment(order, notice, now)
     elif notice.kind in ("refunded", "refund_failed") and any(one.state == "pending" for one in order.refunds):
         # The notice is a hint; the provider's own books are asked before an order is settled.

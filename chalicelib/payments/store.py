@@ -2,8 +2,9 @@
 
     NOTICE#<provider>#<provider_txn>/<event_id>    kind, payment_id, provider_txn, amount_minor, currency, refund_id, …
 
-The key begins with the provider's number of the money (the event's own id where there is none), so all that was ever said about
-one payment stands together and an order is found by its provider's number. A notice about an order that does not exist (yet) also stands in the `due` index until it finds its order or is a day old.
+The key begins with the provider's number of the money (the event's own id where there is none), so all that was ever
+said about one payment stands together and an order is found by its provider's number. A notice about an order that does
+not exist (yet) also stands in the `due` index until it finds its order or is a day old.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ def put_notice(notice: Notice, now: int, *, is_matched: bool) -> None:
     Only if: this message was not recorded before. A repeat is a success and changes nothing.
     """
     row: dict[str, Any] = {
-        "pk": _partition(notice.provider, notice.provider_txn or notice.event_id), "sk": notice.event_id, "provider": notice.provider,
-        "event_id": notice.event_id, "kind": notice.kind, "payment_id": notice.payment_id,
+        "pk": _partition(notice.provider, notice.provider_txn or notice.event_id), "sk": notice.event_id, "provider":
+        notice.provider, "event_id": notice.event_id, "kind": notice.kind, "payment_id": notice.payment_id,
         "provider_txn": notice.provider_txn, "amount_minor": notice.amount_minor, "currency": notice.currency,
         "refund_id": notice.refund_id, "received_at": now,
     }  # fmt: skip

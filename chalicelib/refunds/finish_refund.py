@@ -1,8 +1,8 @@
 """Bring pending refunds to their end: ask the provider, never pay twice, put the keys where they belong.
 
-Called right after a refund was asked for, by the refund queue, and by the minute timer (which suffices alone). The refund id is
-the order's and never changes, so repeating the request at the provider is safe; from the second time on the provider is first
-asked whether it already did it.
+Called right after a refund was asked for, by the refund queue, and by the minute timer (which suffices alone). The
+refund id is the order's and never changes, so repeating the request at the provider is safe; from the second time on
+the provider is first asked whether it already did it.
 """
 
 from __future__ import annotations

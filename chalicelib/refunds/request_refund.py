@@ -1,7 +1,7 @@
 """Ask for money back: decide by the product's policy, write the refund down, and only then turn to the provider.
 
-Called by the refund routes of shops, operators and buyers. The refund stands on the order before any provider hears of it, so a
-crash leaves a pending refund that the queue or the minute timer brings to its end.
+Called by the refund routes of shops, operators and buyers. The refund stands on the order before any provider hears of
+it, so a crash leaves a pending refund that the queue or the minute timer brings to its end.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ _TRIES = 6
 def request_refund(
     order: Order, wanted: AskRefund, *, is_operator: bool, by: str, now: int, request_id: str | None = None
 ) -> Order:
-    """The order with its pending refund. A refund that stands there under the same `request_id` is the answer to a repeat.
+    """The order with its pending refund. A refund that stands there under the same `request_id` is the answer to a
+    repeat.
 
     Raises: refunds.*, orders.changed_meanwhile
     """

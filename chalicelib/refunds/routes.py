@@ -27,7 +27,8 @@ bp = Blueprint(__name__)
     ),
 )  # fmt: skip
 def post_refund(call: Call, order_id: str):
-    """Refund whole lines. A shop: unrevealed and within the window; an operator: anything paid, revealed keys are quarantined.
+    """Refund whole lines. A shop: unrevealed and within the window; an operator: anything paid, revealed keys are
+    quarantined.
 
     Answers `pending` when the provider has not confirmed yet; it is asked until it does, and never paid twice.
     """

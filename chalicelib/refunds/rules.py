@@ -1,7 +1,7 @@
 """Decisions about money going back; pure.
 
-Whole lines are refunded, at what was paid for them. What all refunds together give back never exceeds what was paid: a line is
-refunded once, and the refund that ends the order takes exactly what is left.
+Whole lines are refunded, at what was paid for them. What all refunds together give back never exceeds what was paid: a
+line is refunded once, and the refund that ends the order takes exactly what is left.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ def left_minor(order: Order) -> int:
 def settle_refund(order: Order, refund_no: int, result: RefundResult, now: int) -> Order:
     """The order after the provider's answer about one of its refunds.
 
-    `succeeded` ends the lines; `failed` frees them and calls a person; `pending` and `unknown` wait, each time longer, and the
-    provider is asked again under the same refund id.
+    `succeeded` ends the lines; `failed` frees them and calls a person; `pending` and `unknown` wait, each time longer,
+    and the provider is asked again under the same refund id.
     """
     refund = order.refund(refund_no)
     if refund.state != "pending":
@@ -110,7 +110,7 @@ def _replaced(order: Order, refund: Refund) -> Order:
 
 
 def extents_of(order: Order, refund: Refund, *, is_revealed: bool) -> list[Extent]:
-    """The keys that a refund takes back: those nobody has seen (they can be sold again), or those that were revealed."""
+    """The keys a refund takes back: those nobody has seen (they can be sold again), or those that were revealed."""
     return [
         extent
         for line in order.lines
