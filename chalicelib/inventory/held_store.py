@@ -14,8 +14,13 @@ from chalicelib.core.settings import table_name
 from chalicelib.inventory.rules import Held
 
 
-def _key(product_id: str) -> dict[str, dict]:
+def held_key(product_id: str) -> dict[str, dict]:
     return to_row({"pk": f"POOL#{product_id}", "sk": "HELD"})
+
+
+def read_held_row(row: dict[str, dict]) -> Held:
+    plain = from_row(row)
+    return Held(plain["held"], plain["v"], tuple(plain["marks"]), plain["counted_at"])
 
 
 def get_row(product_id: str) -> Held:
@@ -23,16 +28,8 @@ def get_row(product_id: str) -> Held:
 
     Access: get POOL#<product>/HELD, strongly consistent, 1 read unit.
     """
-    found = dynamodb().get_item(TableName=table_name(), Key=_key(product_id), ConsistentRead=True)
-    if "Item" not in found:
-        return Held()
-    row = from_row(found["Item"])
-    return Held(row["held"], row["v"], tuple(row["marks"]), row["counted_at"])
-
-
-def get_held(product_id: str) -> int:
-    """Access: as `get_row`."""
-    return get_row(product_id).held
+    found = dynamodb().get_item(TableName=table_name(), Key=held_key(product_id), ConsistentRead=True)
+    return read_held_row(found["Item"]) if "Item" in found else Held()
 
 
 def list_products(now: int) -> list[str]:
@@ -51,7 +48,7 @@ def put_row(product_id: str, wanted: Held) -> bool:
     """
     due = due_attributes("held", 0, product_id) if wanted.held else {}
     item = {
-        **_key(product_id),
+        **held_key(product_id),
         **to_row({
             "held": wanted.held, "v": wanted.version, "marks": wanted.marks, "counted_at": wanted.counted_at, **due,
         }),

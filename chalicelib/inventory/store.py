@@ -104,11 +104,14 @@ class _Search:
             return step
         if any(self.known[shelf_id].free for shelf_id in self.closed & self.known.keys()):
             raise Busy()
-        return rules.Look() if self.avoided else step
+        if self.avoided:
+            self.avoided.clear()
+            return rules.Look()
+        return step
 
     def look(self) -> None:
-        self.lots, self.known = _look(self.product_id, self.lots)
-        self.avoided, self.is_fresh, self.tries_since_look = set(), True, 0
+        self.lots, self.known, _ = _look(self.product_id, self.lots)
+        self.is_fresh, self.tries_since_look = True, 0
 
     def remember_success(self, step: Trial, attempt: Attempt) -> None:
         for shelf in attempt.shelves:
@@ -129,23 +132,37 @@ class _Search:
             self.avoided.add(step.shelf_id)
 
 
-def _look(product_id: str, lots: list[OpenLot]) -> tuple[list[OpenLot], dict[str, Shelf]]:
-    """Pool and all shelves, strongly consistent, in one batch; in two when the pool has changed since it was read."""
-    found_lots, shelves = _read_all(product_id, lots)
+def _look(
+    product_id: str, lots: list[OpenLot], *also: dict[str, dict]
+) -> tuple[list[OpenLot], dict[str, Shelf], list[dict]]:
+    """Pool and all shelves, strongly consistent, in one batch; in two when the pool has changed since it was read.
+
+    Rows of the product whose keys are given in `also` come with the same batch.
+    """
+    found_lots, shelves, others = _read_all(product_id, lots, also)
     if found_lots != lots:
-        lots, shelves = _read_all(product_id, found_lots)
+        lots, shelves, others = _read_all(product_id, found_lots, also)
     memory.remember_pool(product_id, lots)
     for shelf in shelves:
         memory.remember_shelf(shelf)
-    return lots, {shelf.shelf_id: shelf for shelf in shelves}
+    return lots, {shelf.shelf_id: shelf for shelf in shelves}, others
 
 
-def _read_all(product_id: str, lots: list[OpenLot]) -> tuple[list[OpenLot], list[Shelf]]:
+def _read_all(
+    product_id: str, lots: list[OpenLot], also: Sequence[dict[str, dict]]
+) -> tuple[list[OpenLot], list[Shelf], list[dict]]:
     pool_key = pool_store.pool_key(product_id)
-    keys = [shelf_store.shelf_key(shelf_id) for lot in lots for shelf_id in lot.shelves]
-    rows = shelf_store.read_rows([pool_key, *keys])
-    pools = [pool_store.read_pool_row(row) for row in rows if row["pk"] == pool_key["pk"]]
-    return (pools[0] if pools else []), [shelf_store.read_shelf(row) for row in rows if row["pk"] != pool_key["pk"]]
+    shelf_keys = [shelf_store.shelf_key(shelf_id) for lot in lots for shelf_id in lot.shelves]
+    pools, shelves, others = [], [], []
+    for row in shelf_store.read_rows([pool_key, *shelf_keys, *also]):
+        key = {"pk": row["pk"], "sk": row["sk"]}
+        if key == pool_key:
+            pools.append(pool_store.read_pool_row(row))
+        elif key in also:
+            others.append(row)
+        else:
+            shelves.append(shelf_store.read_shelf(row))
+    return (pools[0] if pools else []), shelves, others
 
 
 def _taken(order_id: str, take_id: str, attempt: Attempt, *, is_clean: bool) -> Take:
@@ -277,5 +294,5 @@ def read_stock(product_id: str, now: int) -> Stock:
     lots = memory.recall_pool(product_id)
     if lots is None:
         lots = pool_store.get_lots(product_id)
-    lots, shelves = _look(product_id, lots)
-    return rules.add_up(shelves.values(), held_store.get_held(product_id), now)
+    _, shelves, others = _look(product_id, lots, held_store.held_key(product_id))
+    return rules.add_up(shelves.values(), sum(held_store.read_held_row(row).held for row in others), now)
