@@ -17,17 +17,18 @@ _IN_MEMORY_BYTES = 1024 * 1024
 
 
 def finish_import(import_id: str, now: int) -> None:
-    """Complete an import whose chunks are all done; otherwise nothing happens."""
+    """Complete an import whose chunks are all done; of one that has ended, remove the file; of others nothing."""
     row = store.get_import(import_id)
-    if row["status"] != "running" or row["chunks_done"] < row["chunks"]:
-        return
-    if row["refused"]:
-        with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES) as report:
-            write_report(import_id, report)
-            report.seek(0)
-            files.put_report(import_id, report)
-    store.complete(import_id, row["chunks"], now)
-    files.remove_upload(import_id)
+    if row["status"] == "running" and row["chunks_done"] == row["chunks"]:
+        if row["refused"]:
+            with tempfile.SpooledTemporaryFile(_IN_MEMORY_BYTES) as report:
+                write_report(import_id, report)
+                report.seek(0)
+                files.put_report(import_id, report)
+        store.complete(import_id, row["chunks"], now)
+        files.remove_upload(import_id)
+    elif row["status"] in ("completed", "failed"):
+        files.remove_upload(import_id)  # the delivery that ended it may have crashed before it got here
 
 
 def write_report(import_id: str, report: BinaryIO) -> None:

@@ -38,23 +38,22 @@ def import_chunk(import_id: str, chunk: int, now: int) -> None:
     Raises: keys.sealing_unavailable (before anything is claimed), service.busy; the message is then delivered again
     """
     row = store.get_import(import_id)
-    if row["status"] != "running":
-        return
-    found = store.find_chunk(import_id, chunk)
-    if found is None:
-        return
-    place, is_done = found
-    if not is_done:
-        try:
-            _import(row, chunk, place, now)
-        except store.ChunkDone:
-            pass  # another delivery was faster
-        except store.NotRunning:
-            return
-        except files.FileGone:
-            store.fail(import_id, "file_changed", now)
-            return
+    found = store.find_chunk(import_id, chunk) if row["status"] == "running" else None
+    if found is not None:
+        place, is_done = found
+        if not is_done:
+            _try(row, chunk, place, now)
     finish_import(import_id, now)
+
+
+def _try(row: dict[str, Any], chunk: int, place: Chunk, now: int) -> None:
+    try:
+        _import(row, chunk, place, now)
+    except (store.ChunkDone, store.NotRunning):
+        pass  # another delivery was faster, or the import has ended
+    except files.FileGone:
+        # Gone because another delivery did this chunk and finished the import, or because somebody replaced the file.
+        store.fail(row["import_id"], "file_changed", now)
 
 
 def _import(row: dict[str, Any], chunk: int, place: Chunk, now: int) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from typing import Literal
 
 from chalicelib.imports.model import MAX_RECORD_BYTES, Format, Record
 
@@ -61,47 +62,51 @@ def _is_blank(one: Record) -> bool:
 def _join_quoted(lines: Iterator[Record]) -> Iterator[Record]:
     """Lines -> CSV records: a quoted field may hold line ends.
 
-    A quote that is not closed within the longest permitted record costs its own line only: the lines after it are
-    read anew.
+    A quote that is not closed properly within the longest permitted record costs its own line only: the lines after it
+    are read anew, so that one damaged line never swallows the keys below it.
     """
     waiting: deque[Record] = deque()
     while (first := waiting.popleft() if waiting else next(lines, None)) is not None:
         if _is_blank(first):
             continue
-        if first.raw is None or b'"' not in first.raw or not _ends_in_quotes(first.raw):
+        if first.raw is None or b'"' not in first.raw or _quoting(first.raw) != "open":
             yield first
             continue
-        text, more = first.raw, []
-        while True:
-            following = waiting.popleft() if waiting else next(lines, None)
-            if following is not None:
-                more.append(following)
-            if following is None or following.raw is None or len(text) + len(following.raw) >= MAX_RECORD_BYTES:
-                waiting.extendleft(reversed(more))
-                yield first._replace(raw=None, problem="bad_quoting")
+        text, state, more = first.raw, "open", []
+        while state == "open" and (following := waiting.popleft() if waiting else next(lines, None)) is not None:
+            more.append(following)
+            if following.raw is None or len(text) + len(following.raw) >= MAX_RECORD_BYTES:
                 break
             text += b"\n" + following.raw
-            if b'"' in following.raw and not _ends_in_quotes(text):
-                yield first._replace(raw=text, length=first.length + sum(one.length for one in more))
-                break
+            if b'"' in following.raw:
+                state = _quoting(text)
+        if state == "closed":
+            yield first._replace(raw=text, length=first.length + sum(one.length for one in more))
+        else:
+            waiting.extendleft(reversed(more))
+            yield first._replace(raw=None, problem="bad_quoting")
 
 
-def _ends_in_quotes(text: bytes) -> bool:
-    """Whether a quoted field is still open at the end. Only a quote at the start of a field opens one."""
+def _quoting(text: bytes) -> Literal["open", "closed", "broken"]:
+    """Whether the text ends within a quoted field, or goes on after a closing quote; only a field's start opens one."""
     at = 0
     while True:
         while text[at : at + 1] == b" ":
             at += 1
         if text[at : at + 1] == b'"':
-            at += 1
-            while True:
-                at = text.find(b'"', at)
-                if at < 0:
-                    return True
-                if text[at + 1 : at + 2] != b'"':
-                    break
-                at += 2
+            at = _closing_quote(text, at + 1) + 1
+            if at == 0:
+                return "open"
+            if text[at : at + 1] not in (b"", b","):
+                return "broken"
         at = text.find(b",", at)
         if at < 0:
-            return False
+            return "closed"
         at += 1
+
+
+def _closing_quote(text: bytes, at: int) -> int:
+    """Where the quoted field that begins here ends (a doubled quote does not end it); -1 when it does not."""
+    while (at := text.find(b'"', at)) >= 0 and text[at + 1 : at + 2] == b'"':
+        at += 2
+    return at

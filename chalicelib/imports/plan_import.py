@@ -36,14 +36,15 @@ def plan_import(import_id: str, now: int) -> None:
     if row["status"] == "planning":
         try:
             _plan(row, now)
-        except (FileRefused, files.FileGone) as refused:
-            problem = refused.problem if isinstance(refused, FileRefused) else "file_changed"
-            if store.fail(import_id, problem, now):
-                files.remove_upload(import_id)
-            return
+        except FileRefused as refused:
+            store.fail(import_id, refused.problem, now)
+        except files.FileGone:
+            store.fail(import_id, "file_changed", now)
         row = store.get_import(import_id)
     if row["status"] == "running":
         send_missing_chunks(row, now)
+    else:
+        finish_import(import_id, now)
 
 
 def send_missing_chunks(row: dict[str, Any], now: int) -> None:
