@@ -28,7 +28,7 @@ _BUSY_ERRORS = {
 
 @dataclass(frozen=True)
 class Write:
-    """One entry of a transaction (`{"Put": …}`, `{"Update": …}`, `{"ConditionCheck": …}`) and what its refusal means."""
+    """One entry of a transaction (`{"Put": …}`, `{"Update": …}`, `{"ConditionCheck": …}`) and what its refusal is."""
 
     entry: dict
     if_refused: Exception
