@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from chalicelib.orders.release_unpaid import release_all_due as every_minute_release_unpaid_at
+from chalicelib.orders.release_unpaid import release_all_due
 from chalicelib.orders.store import get_order
 from tests import shop
 from tests.api import Api, order_body
@@ -37,7 +37,7 @@ def test_every_number_of_an_order_finds_it(api, clock):
 
 
 def test_the_list_is_newest_first_and_every_order_is_on_exactly_one_page(api, clock):
-    every_minute_release_unpaid_at(clock.at)  # the first tick of a new stack: the list begins here
+    release_all_due(clock.at)  # the first tick of a new stack: the list begins here
     product_id = shop.make_product(clock.at, keys_in_stock=40)
     placed = []
     for number in range(25):
