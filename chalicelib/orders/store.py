@@ -39,6 +39,7 @@ _ORDER_NAMES = {
     "provider_ref": "ref", "pay_url": "url", "paid_at": "paid", "paid_minor": "amt", "paid_currency": "pcur",
     "provider_txn": "txn", "closed": "cl", "review": "rev",
 }  # fmt: skip
+_BUYER_NAMES = {"buyer_id": "b", "email": "e", "phone": "p", "ip": "i", "device_id": "d"}
 _LINE_NAMES = {
     "line_id": "i", "product_id": "p", "name": "n", "quantity": "q", "unit_price_minor": "u", "mode": "m",
     "delay_minutes": "d", "refund_window_minutes": "w", "deliver_at": "da", "delivered_at": "dd", "revealed_at": "rv",
@@ -56,6 +57,8 @@ def to_order_row(order: Order) -> dict[str, Any]:
     """An order as its plain row."""
     row: dict[str, Any] = {"pk": f"O#{order.order_id}", "sk": "O", "st": status_of(order)}
     row |= {short: getattr(order, name) for name, short in _ORDER_NAMES.items() if getattr(order, name) not in _OMITTED}
+    if order.buyer:
+        row["buyer"] = {_BUYER_NAMES[name]: value for name, value in order.buyer.items()}
     row["lines"] = [
         {short: getattr(line, name) for name, short in _LINE_NAMES.items() if getattr(line, name) not in _OMITTED}
         | {"x": [list(extent) for extent in line.extents]}
@@ -81,6 +84,8 @@ def to_order_row(order: Order) -> dict[str, Any]:
 def to_order(row: dict[str, Any]) -> Order:
     """A plain row as an order; the inverse of `to_order_row`."""
     members = {name: row[short] for name, short in _ORDER_NAMES.items() if short in row}
+    buyer = row.get("buyer", {})
+    members["buyer"] = {name: buyer[short] for name, short in _BUYER_NAMES.items() if short in buyer}
     return Order(
         order_id=row["pk"].removeprefix("O#"),
         lines=tuple(_to_line(one) for one in row["lines"]),
@@ -89,7 +94,7 @@ def to_order(row: dict[str, Any]) -> Order:
         refunds=tuple(_to_refund(one) for one in row.get("refs", ())),
         reveals=tuple(row.get("rvs", ())),
         history=tuple(Happening(*entry) for entry in row["h"]),
-        **{"buyer": {}, **members},
+        **members,
     )
 
 
