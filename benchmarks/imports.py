@@ -81,7 +81,7 @@ def throughput(now: int) -> Table:
         cells = [f"{workers}", f"{KEYS:,}", f"{KEYS / seconds:,.0f}", f"{cpu / KEYS * 1e3:.2f}"]
         rows.append(Row(cells))
     notes = [
-        "Workers here are threads of one process, beside a local engine on the same machine. Deployed each is a function."
+        "Workers here are threads of one process, beside a local engine on one machine. Deployed, each is a function."
     ]
     return Table("Import: keys a second", ["workers", "keys", "keys/s", "CPU ms a key"], rows, notes)
 
