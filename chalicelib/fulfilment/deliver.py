@@ -14,6 +14,7 @@ from chalicelib.core.ids import new_take_id
 from chalicelib.fulfilment.errors import NothingToDeliver
 from chalicelib.inventory import store as inventory
 from chalicelib.inventory.errors import OutOfStock
+from chalicelib.inventory.model import Take
 from chalicelib.orders import store as orders
 from chalicelib.orders.errors import OrderChanged
 from chalicelib.orders.model import Order
@@ -44,7 +45,7 @@ def deliver_due(order_id: str, now: int) -> int | None:
 
 def deliver_by_hand(order_id: str, *, by: str, now: int) -> Order:
     """An operator delivers: manual lines of a paid order, or all lines of an order under review that is accepted after
-    all.
+    all. One under review whose lines are all delivered or refunded is only taken out of review.
 
     Raises: orders.not_found, fulfilment.nothing_to_deliver, inventory.out_of_stock, orders.changed_meanwhile
     """
@@ -55,7 +56,7 @@ def deliver_by_hand(order_id: str, *, by: str, now: int) -> Order:
             for line in order.lines
             if line.delivered_at is None and line.refund_no == 0 and (line.mode == "manual" or order.review)
         }
-        if order.paid_at is None or not waiting:
+        if order.paid_at is None or not (waiting or order.review):
             if order.paid_at is not None and any(line.mode == "manual" and line.delivered_at for line in order.lines):
                 return order  # delivered before: a repeat is a success
             raise NothingToDeliver()
@@ -95,10 +96,20 @@ def _hand_out(order: Order, line_ids: set[int], now: int, by: str, note: str) ->
         owning = with_keys(order, take_id, extents)
         handed = deliver(replace(owning, version=order.version), line_ids, now, by, note)
         saved = orders.save(order, handed)
-    except (OutOfStock, OrderChanged):
-        for take in takes:
-            inventory.give_back(take)
+    except OutOfStock:
+        _give_back(takes)
+        raise
+    except OrderChanged:
+        # Perhaps our write did happen, its answer was lost, and the order has gone on since: then the keys are the
+        # order's and must not return to stock. Only the fence tells for sure.
+        if not orders.fence_take(order.order_id, take_id, now):
+            _give_back(takes)
         raise
     for take in takes:
         inventory.confirm(take)
     return saved
+
+
+def _give_back(takes: list[Take]) -> None:
+    for take in takes:
+        inventory.give_back(take)
