@@ -59,6 +59,8 @@ def _finish(order: Order, refund_no: int, now: int, base_url: str) -> Order:
 
 
 def _ask_provider(order: Order, refund: Refund, now: int, base_url: str) -> RefundResult:
+    if refund.amount_minor == 0:  # too little was paid, and other lines took all of it back
+        return RefundResult("succeeded")
     provider, refund_id = provider_named(order.provider), refund_id_of(order, refund)
     payment = payment_of(order, base_url)
     if refund.provider_txn:

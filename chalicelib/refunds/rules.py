@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from chalicelib.orders.model import Extent, Line, Order, Refund
-from chalicelib.orders.rules import happened, is_in_refund_window
+from chalicelib.orders.rules import happened, is_in_refund_window, is_refunded
 from chalicelib.payments.model import RefundResult
 from chalicelib.refunds.errors import NothingLeft, NotPaid, Revealed, UnderReview, UnknownLine, WindowOver
 
@@ -72,7 +72,9 @@ def _with_refund(
     )
     chosen = set(refund.lines)
     lines = tuple(replace(line, refund_no=refund_no) if line.line_id in chosen else line for line in order.lines)
-    after = replace(order, lines=lines, refunds=(*order.refunds, refund), review=None)
+    # A wrong sum stays under review until nothing is left: giving back a part does not mean that the rest may go out.
+    review = None if order.review == "refund_failed" else order.review
+    after = replace(order, lines=lines, refunds=(*order.refunds, refund), review=review)
     return happened(order, after, now, by, f"refund_{refund_no}")
 
 
@@ -93,12 +95,15 @@ def settle_refund(order: Order, refund_no: int, result: RefundResult, now: int) 
         return order
     if result.state == "succeeded":
         lines = tuple(replace(line, extents=()) if line.refund_no == refund_no else line for line in order.lines)
-        settled = _replaced(order, replace(refund, state="succeeded", finished_at=now))
-        return happened(order, replace(settled, lines=lines), now, "provider", f"refund_{refund_no}_succeeded")
+        settled = replace(_replaced(order, replace(refund, state="succeeded", finished_at=now)), lines=lines)
+        if refund.lines and all(is_refunded(settled, line) for line in lines):
+            settled = replace(settled, review=None)
+        return happened(order, settled, now, "provider", f"refund_{refund_no}_succeeded")
     if result.state == "failed":
         lines = tuple(replace(line, refund_no=0) if line.refund_no == refund_no else line for line in order.lines)
         settled = _replaced(order, replace(refund, state="failed", finished_at=now))
-        return happened(order, replace(settled, lines=lines, review="refund_failed"), now, "provider", "refund_failed")
+        review = order.review or "refund_failed"
+        return happened(order, replace(settled, lines=lines, review=review), now, "provider", "refund_failed")
     pause = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2**refund.tries)
     waiting = _replaced(order, replace(refund, tries=refund.tries + 1, next_try_at=now + pause))
     return replace(waiting, version=order.version + 1)
