@@ -143,7 +143,8 @@ def to_line_answer(order: Order, line: Line) -> LineAnswer:
 def to_refund_answer(order: Order, refund: Refund) -> RefundAnswer:
     return RefundAnswer(
         refund_id=refund_id_of(order, refund), status=refund.state, amount_minor=refund.amount_minor,
-        currency=order.paid_currency or order.currency, line_ids=list(refund.lines), reason=refund.reason,
+        currency=refund.currency or order.paid_currency or order.currency, line_ids=list(refund.lines),
+        reason=refund.reason,
         created_at=iso(refund.asked_at), finished_at=iso(refund.finished_at),
     )  # fmt: skip
 

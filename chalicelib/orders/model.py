@@ -64,6 +64,7 @@ class Refund:
     finished_at: int | None = None
     provider_txn: str | None = None
     request_id: str | None = None
+    currency: str | None = None  # of extra money that is not in the order's own
 
 
 @dataclass(frozen=True)

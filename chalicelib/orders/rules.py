@@ -34,7 +34,15 @@ MOVES: dict[str, set[str]] = {
     },
     "refunded": {"refunding", "needs_review"},
     "partially_refunded": {"refunding", "needs_review"},
-    "needs_review": {"refunding", "delivered", "partially_delivered", "paid", "delivering"},
+    "needs_review": {
+        "refunding",
+        "delivered",
+        "partially_delivered",
+        "paid",
+        "delivering",
+        "refunded",
+        "partially_refunded",
+    },
 }
 
 
@@ -96,7 +104,8 @@ def pay(order: Order, *, amount_minor: int, currency: str, provider_txn: str, no
         order, paid_at=now, paid_minor=amount_minor, paid_currency=currency, provider_txn=provider_txn, pay_url=None
     )  # fmt: skip
     if amount_minor != order.total_minor or currency != order.currency:
-        return happened(order, replace(paid, review="wrong_amount"), now, by, "wrong_amount")
+        held = replace(paid, review="wrong_amount", lines=_scheduled(order, now))
+        return happened(order, held, now, by, "wrong_amount")
     if order.closed:
         return happened(
             order, replace(paid, closed=None, lines=_scheduled(order, now)), now, by, f"late_after_{order.closed}"
@@ -111,11 +120,10 @@ def known_txns(order: Order) -> set[str]:
 
 
 def _give_back_extra(order: Order, amount_minor: int, currency: str, provider_txn: str, now: int, by: str) -> Order:
-    if currency != order.paid_currency:
-        return happened(order, replace(order, review="paid_again_in_other_currency"), now, by, "paid_again")
     refund = Refund(
         refund_no=len(order.refunds) + 1, lines=(), amount_minor=amount_minor, state="pending", asked_at=now,
         asked_by=by, reason="paid_again", next_try_at=now, provider_txn=provider_txn,
+        currency=currency if currency != order.paid_currency else None,
     )  # fmt: skip
     return happened(order, replace(order, refunds=(*order.refunds, refund)), now, by, "paid_again")
 
