@@ -102,13 +102,15 @@ def _sort_out(order: Order, now: int, due: list[Order], released: Released) -> N
 
 
 def _pay_found(order: Order, found: Found, now: int, released: Released) -> None:
-    paid = pay(
-        order, amount_minor=found.amount_minor or 0, currency=found.currency or "",
-        provider_txn=found.provider_txn or "", now=now, by=f"asked:{order.provider}",
-    )  # fmt: skip
     try:
+        paid = pay(
+            order, amount_minor=found.amount_minor or 0, currency=found.currency or "",
+            provider_txn=found.provider_txn or "", now=now, by=f"asked:{order.provider}",
+        )  # fmt: skip
         store.save(order, paid)
-    except OrderChanged:  # its notice came after all, this very moment; the next look will tell
+    except Exception as error:  # this one comes again, and must not keep the others waiting
+        if not isinstance(error, OrderChanged):  # which only says that its notice came after all, this very moment
+            log.error("found payment not applied", extra={"order_id": order.order_id, **failure_facts(error)})
         released.failed.add(order.order_id)
 
 
