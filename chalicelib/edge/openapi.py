@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 document, made from the routes themselves.
 
 `edge/docs_routes.py` serves it, tests and client generators read it. Everything in it comes from `ENDPOINTS`: the
-pydantic models that validate requests, the refusals each route declares, and the view's docstring (first sentence:
+pydantic models that validate requests, the refusals each route declares, and the view's docstring (first clause:
 summary). It never describes by hand what the code already says, and the same routes always give the same text.
 
 A view that reads the raw body says what it expects in its route's `extra` entry `raw_body`. Pages (`is_page`)
@@ -85,6 +85,7 @@ _IDEMPOTENCY_KEY = {
     "required": False,
     "description": "Any text of yours that names this attempt. Send it again to repeat safely.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
+    "example": "5f1c7a52-6f0e-4c43-9d0c-3f2b7d8f9e11",
 }
 
 
@@ -182,12 +183,12 @@ def _operation(one: Endpoint, models: dict, schemas: dict[str, Any]) -> dict[str
 
 
 def _words(one: Endpoint) -> tuple[str, str]:
-    """Summary and description out of the view's docstring, and who may call."""
+    """The docstring's first clause, short enough for a list; then all of it, and who may call."""
     text = " ".join((one.view.__doc__ or one.view.__name__.replace("_", " ")).split())
-    sentence, _, rest = text.partition(". ")
+    clause = re.split(r"[.:;](?:\s|$)", text, maxsplit=1)[0].replace("`", "")
     who = " or ".join(_SCOPE_WORDS.get(scope, scope) for scope in one.scopes)
     needs = f"Needs {who}." if one.scopes else "Needs no API key."
-    return sentence.rstrip("."), f"{rest.strip()}\n\n{needs}".strip()
+    return clause, f"{text}\n\n{needs}"
 
 
 def _tag(path: str) -> str:

@@ -50,7 +50,7 @@ def routes():
 
     @endpoint(bp, "GET", "/v1/things/{thing_id}", scopes=("shop",), answer=Thing, refusals=(NoSuchThing,))
     def get_thing(call, thing_id):
-        """Read one thing. Only shops may. It costs nothing."""
+        """Read one `thing`: only shops may. It costs nothing."""
 
     @endpoint(bp, "GET", "/v1/things", scopes=("operator", "shop"), query=ThingQuery, answer=Thing)
     def get_things(call):
@@ -94,7 +94,7 @@ def test_a_page_for_people_is_not_an_api_call(routes):
 def test_the_docstring_becomes_summary_and_description(routes):
     read = build_document(routes, "http://x")["paths"]["/v1/things/{thing_id}"]["get"]
     assert read["summary"] == "Read one thing"
-    assert read["description"] == "Only shops may. It costs nothing.\n\nNeeds a shop key."
+    assert read["description"] == "Read one `thing`: only shops may. It costs nothing.\n\nNeeds a shop key."
 
 
 def test_every_refusal_a_create_can_meet_is_documented(routes):

@@ -101,7 +101,7 @@ function showKeysPart() {
   byId("keys-part").hidden = !order.may_reveal && !keysShown;
   byId("sealed").hidden = keysShown || !order.may_reveal;
   const isAgain = wereAllShown();
-  setText("sealed-text", say(isAgain ? "sealed_again" : "sealed"));
+  setText("sealed-text", say(order.lines.some((line) => line.is_revealed) ? "sealed_again" : "sealed"));
   if (!byId("reveal").disabled) setText("reveal", say(isAgain ? "reveal_again" : "reveal"));
 }
 
