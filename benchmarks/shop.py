@@ -1,7 +1,7 @@
 """A shop as its customers see it, for the benchmarks: the real app behind Chalice's stand-in for API Gateway.
 
-Orders look like real ones (names in Chinese, a buyer with address, phone, device; a return address with a query), because
-the size of a row decides what it costs. Needs a stage that is deployed and in the environment.
+Orders look like real ones (names in Chinese, a buyer with address, phone, device; a return address with a query),
+because the size of a row decides what it costs. Needs a stage that is deployed and in the environment.
 """
 
 from __future__ import annotations

@@ -186,9 +186,9 @@ def wholesale(shop: Shop, product_id: str) -> Iterator[Cost]:
     shop.call("POST", f"/v1/orders/{order['order_id']}/cancel", {})
 
 
-def closings(shop: Shop, product_id: str) -> Iterator[Cost]:
+def closings(shop: Shop, product_id: str, batches: tuple[int, ...] = (10, 25)) -> Iterator[Cost]:
     """Unpaid orders whose time is up, in the batches of the queue (10) and of the timer (25), and a cancelled one."""
-    for batch in (10, 25):
+    for batch in batches:
         sweep_takes(shop.now + 3_600)
         orders = [shop.place({product_id: 1}) for _ in range(batch)]
         messages = [
@@ -303,7 +303,7 @@ def flat(small: list[Cost], large: list[Cost]) -> Table:
     return Table("Flat from 1,000 to 1,000,000 keys in one product", heads, rows)
 
 
-def run() -> list[Table]:
+def run(backend_url: str) -> list[Table]:
     """All steps, at 1,000 and at 1,000,000 keys in the product."""
     shop = Shop()
     with remembering():
