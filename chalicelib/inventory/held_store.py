@@ -7,9 +7,10 @@ redone from them every minute. `inventory.store` and `inventory.figures` call th
 from __future__ import annotations
 
 from chalicelib.aws.clients import dynamodb
-from chalicelib.aws.due import due_attributes, list_due
+from chalicelib.aws.due import list_due
 from chalicelib.aws.rows import from_row, to_row
 from chalicelib.aws.transact import is_condition_failed, retry_busy
+from chalicelib.core.due import due_attributes
 from chalicelib.core.settings import table_name
 from chalicelib.inventory.rules import Held
 

@@ -18,7 +18,7 @@ _MAX_PRODUCTS = 1_000
 _MAX_CONFIRMED = 40  # entries remembered per shelf; the sweeper removes what is forgotten here
 _REMOVED_AT_ONCE = 20
 
-dice = random.Random()  # noqa: S311 - spreads load, hides nothing
+dice = random.Random()
 _lock = threading.Lock()
 _pools: dict[str, tuple[float, list[OpenLot]]] = {}
 _shelves: dict[str, tuple[float, Shelf]] = {}
@@ -69,15 +69,15 @@ def recall_shelves(shelf_ids: list[str]) -> dict[str, Shelf]:
     return found
 
 
-def remember_favourite(product_id: str, shelf_id: str) -> None:
+def remember_favourite(product_id: str, shelf_id: str | None) -> None:
     with _lock:
         if len(_favourites) >= _MAX_PRODUCTS:
             _favourites.clear()
-        _favourites[product_id] = shelf_id
+        _favourites[product_id] = shelf_id or ""
 
 
 def recall_favourite(product_id: str) -> str | None:
-    return _favourites.get(product_id)
+    return _favourites.get(product_id) or None
 
 
 def remember_sold_out(product_id: str, free: int) -> None:

@@ -16,6 +16,7 @@ RUN_SIZE = 500  # keys in one run at import: small enough to spread, large enoug
 JOURNAL_CAP = 60  # entries a shelf bears before it refuses takes
 HELP_ABOVE = 10  # entries from which a buyer may help cleaning
 HELP_ALWAYS = 18  # entries from which every buyer helps
+HELP_SECONDS = 5  # how old an entry is before others look after it: until then its own process is about to
 GRACE_SECONDS = 30  # how long a take may stay unsettled before the sweeper asks whose it is
 MAX_PIECES = 99  # a transaction holds 100 writes
 KEPT_MARKS = 60  # batches of change records remembered per product; 60 marks keep the row under 1 KB
@@ -97,7 +98,8 @@ def plan_take(
     """
     if not is_fresh and quantity <= RUN_SIZE and len(lots) == 1 and not any(s in known for s in lots[0].shelves):
         # A new process and one lot: a blind try at one shelf is right nearly always and saves the look.
-        return TakeFromRun(dice.choice(lots[0].main_shelves))
+        untried = [shelf_id for shelf_id in lots[0].main_shelves if shelf_id not in avoided]
+        return TakeFromRun(dice.choice(untried)) if untried else Look()
     missing = quantity
     sources: list[Shelf] = []
     for lot in lots:
@@ -234,9 +236,14 @@ def read_journal_key(key: str) -> Entry:
     return Entry(f"ord_{order}", int(quantity), take_id)
 
 
+def entries_older(journal: Iterable[str], seconds: int, now: int) -> list[str]:
+    """Journal keys whose take began at least so long ago."""
+    return [key for key in journal if taken_at(read_journal_key(key).take_id) <= now - seconds]
+
+
 def entries_to_settle(journal: Iterable[str], now: int) -> list[str]:
-    """Journal keys whose take began more than 30 seconds ago: by now their order exists, or never will."""
-    return [key for key in journal if taken_at(read_journal_key(key).take_id) <= now - GRACE_SECONDS]
+    """Journal keys whose take began 30 seconds ago or earlier: by now their order exists, or never will."""
+    return entries_older(journal, GRACE_SECONDS, now)
 
 
 def entries_owned(journal: Iterable[str], takes: Mapping[str, set[str]]) -> list[str]:

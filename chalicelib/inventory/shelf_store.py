@@ -14,9 +14,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from chalicelib.aws.clients import dynamodb
-from chalicelib.aws.due import due_attributes
 from chalicelib.aws.rows import from_row, to_row
 from chalicelib.aws.transact import Write, is_condition_failed, retry_busy
+from chalicelib.core.due import due_attributes
 from chalicelib.core.settings import table_name
 from chalicelib.inventory.errors import LotNotFound
 from chalicelib.inventory.model import OpenLot, Run, Shelf

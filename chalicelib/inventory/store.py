@@ -61,7 +61,7 @@ def take(product_id: str, quantity: int, *, order_id: str, take_id: str, now: in
         attempt = take_store.try_step(step, keys, quantity, now)
         if attempt.taken is not None:
             search.remember_success(step, attempt)
-            _help_clean(attempt)
+            _help_clean(attempt, now)
             return _taken(order_id, take_id, attempt, is_clean=not attempt.is_repeated and doubt is None)
         if attempt.is_repeated:
             doubt = Doubt(keys, step)
@@ -117,7 +117,9 @@ class _Search:
         for shelf in attempt.shelves:
             memory.remember_shelf(shelf)
         if not isinstance(step, rules.Gather):
-            memory.remember_favourite(self.product_id, step.shelf_id)
+            # Many buyers in one process would all crowd on one shelf: with a long journal it is nobody's favourite.
+            crowded = any(len(shelf.journal) > rules.HELP_ABOVE for shelf in attempt.shelves)
+            memory.remember_favourite(self.product_id, None if crowded else step.shelf_id)
 
     def remember_refusal(self, step: Trial, attempt: Attempt) -> None:
         """The shelves that refused are known anew; what else was known has aged, so no refusal rests on it."""
@@ -178,25 +180,27 @@ def _taken(order_id: str, take_id: str, attempt: Attempt, *, is_clean: bool) -> 
     return Take(order_id, take_id, tuple(pieces))
 
 
-def _help_clean(attempt: Attempt) -> None:
+def _help_clean(attempt: Attempt, now: int) -> None:
     """Look after other buyers' entries when a journal has grown long; they leave with this process's next take."""
     for shelf in attempt.shelves:
         if rules.may_help(len(shelf.journal), memory.dice):
             with contextlib.suppress(Exception):  # the keys are taken; the sweeper tidies up what this cannot
-                memory.remember_removable(shelf.shelf_id, _settled_entries(shelf))
+                old = rules.entries_older(shelf.journal, rules.HELP_SECONDS, now)
+                memory.remember_removable(shelf.shelf_id, _owned(old))
 
 
 def _clean(shelf: Shelf) -> None:
     """A full journal blocks its shelf: remove at once what is settled."""
-    settled = _settled_entries(shelf)
+    settled = _owned(list(shelf.journal))
     if settled:
         shelf_store.drop_entries(shelf.shelf_id, settled)
 
 
-def _settled_entries(shelf: Shelf) -> list[str]:
+def _owned(journal: list[str]) -> list[str]:
+    """Those of up to 16 of the entries, picked by chance, whose order exists with that very take."""
     from chalicelib.orders.store import list_takes
 
-    entries = memory.dice.sample(sorted(shelf.journal), min(_CLEANED_AT_ONCE, len(shelf.journal)))
+    entries = memory.dice.sample(sorted(journal), min(_CLEANED_AT_ONCE, len(journal)))
     takes = list_takes(sorted({rules.read_journal_key(key).order_id for key in entries}))
     return rules.entries_owned(entries, takes)
 

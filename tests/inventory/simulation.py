@@ -91,7 +91,7 @@ def buy(shop: Shop, order_id: str, quantity: int, now: Callable[[], int], chance
         return
     line = Line(1, shop.product_id, "x", quantity, 100, "auto", 0, 0, extents=tuple(taken.extents))
     order = Order(
-        order_id, "shop", order_id, now(), now() + 900, 100 * quantity, "CNY", "sandbox", (line,), {"id": "b"}, "h",
+        order_id, "shop", order_id, now(), now() + 900, 100 * quantity, "CNY", "sandbox", (line,), {"buyer_id": "b"}, "h",
         (take_id,),
     )  # fmt: skip
     try:
@@ -338,6 +338,7 @@ def lower_limits(patch) -> None:
     """Journals of this small world reach the limits that a busy shop reaches."""
     for module in (rules, take_store):
         patch.setattr(module, "JOURNAL_CAP", 6)
+    patch.setattr(rules, "HELP_SECONDS", 0)
     patch.setattr(rules, "HELP_ABOVE", 1)
     patch.setattr(rules, "HELP_ALWAYS", 4)
 

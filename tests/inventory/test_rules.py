@@ -40,6 +40,11 @@ def test_a_new_process_tries_one_main_shelf_blindly_when_there_is_only_one_lot()
     assert step.shelf_id in FIRST.main_shelves
 
 
+def test_a_blind_try_passes_over_shelves_that_are_busy():
+    assert plan(1, [FIRST], {}, avoided=["lot_a#0"]).shelf_id == "lot_a#1"
+    assert plan(1, [FIRST], {}, avoided=FIRST.main_shelves) == Look()
+
+
 @pytest.mark.parametrize(
     ("quantity", "lots"),
     [pytest.param(501, [FIRST], id="more than a run"), pytest.param(1, [FIRST, SECOND], id="which lot is not known")],
