@@ -9,19 +9,12 @@ for longer than its own lag, and every handler checks the row itself before it a
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 
 from chalicelib.aws.clients import dynamodb
 from chalicelib.aws.rows import from_row, to_row
+from chalicelib.core.due import SHARDS
 from chalicelib.core.settings import table_name
-
-SHARDS = 4
-
-
-def due_attributes(kind: str, at: int, row_id: str) -> dict[str, str]:
-    """The two attributes that put a row into the index; four partitions a kind, so a rush of one kind is spread."""
-    return {"due_pk": f"DUE#{kind}#{zlib.crc32(row_id.encode()) % SHARDS}", "due_at": f"{at:012d}#{row_id}"}
 
 
 def list_due(kind: str, until: int, *, limit: int = 1_000) -> Iterator[dict[str, str]]:

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from chalicelib.aws.clients import dynamodb
-from chalicelib.aws.due import due_attributes
 from chalicelib.aws.rows import from_row, to_row
 from chalicelib.aws.transact import Write, is_condition_failed, retry_busy
+from chalicelib.core.due import due_attributes
 from chalicelib.core.ids import is_id
 from chalicelib.core.settings import table_name
 from chalicelib.imports.errors import ImportNotFound

@@ -14,99 +14,20 @@ The index `timeline` (keys only) lists orders by the instant their hold ends; wr
 from __future__ import annotations
 
 import secrets
-import zlib
 from collections.abc import Iterator
 from typing import Any
 
 from chalicelib.aws.clients import dynamodb
-from chalicelib.aws.due import due_attributes
 from chalicelib.aws.rows import from_row, to_row, to_value
 from chalicelib.aws.transact import Write, is_condition_failed, refused_row, retry_busy
-from chalicelib.core.clock import iso
 from chalicelib.core.ids import is_id
 from chalicelib.core.settings import table_name
 from chalicelib.orders.errors import NoSuchOrder, OrderChanged
-from chalicelib.orders.model import Happening, Line, Order, Refund
-from chalicelib.orders.rules import next_due, status_of
+from chalicelib.orders.model import Order
+from chalicelib.orders.order_row import DAY_SHARDS, day_partition, to_order, to_order_row
 
-DAY_SHARDS = 8
 _FENCED = "fenced"
 _BATCH_GET = 100
-
-_ORDER_NAMES = {
-    "shop_id": "shop", "merchant_order_no": "mno", "created_at": "at", "expires_at": "exp", "total_minor": "tot",
-    "currency": "cur", "provider": "prov", "buyer": "buyer", "body_hash": "bh", "version": "v", "return_url": "ret",
-    "provider_ref": "ref", "pay_url": "url", "paid_at": "paid", "paid_minor": "amt", "paid_currency": "pcur",
-    "provider_txn": "txn", "closed": "cl", "review": "rev",
-}  # fmt: skip
-_BUYER_NAMES = {"buyer_id": "b", "email": "e", "phone": "p", "ip": "i", "device_id": "d"}
-_LINE_NAMES = {
-    "line_id": "i", "product_id": "p", "name": "n", "quantity": "q", "unit_price_minor": "u", "mode": "m",
-    "delay_minutes": "d", "refund_window_minutes": "w", "deliver_at": "da", "delivered_at": "dd", "revealed_at": "rv",
-    "refund_no": "rf",
-}  # fmt: skip
-_REFUND_NAMES = {
-    "refund_no": "i", "amount_minor": "a", "state": "s", "asked_at": "at", "asked_by": "by", "reason": "r",
-    "next_try_at": "nx", "tries": "t", "finished_at": "fin", "provider_txn": "txn",
-    "request_id": "rq",
-}  # fmt: skip
-_OMITTED = (None, 0, "", (), {})  # left out of the row: the dataclass default says the same
-
-
-def to_order_row(order: Order) -> dict[str, Any]:
-    """An order as its plain row."""
-    row: dict[str, Any] = {"pk": f"O#{order.order_id}", "sk": "O", "st": status_of(order)}
-    row |= {short: getattr(order, name) for name, short in _ORDER_NAMES.items() if getattr(order, name) not in _OMITTED}
-    if order.buyer:
-        row["buyer"] = {_BUYER_NAMES[name]: value for name, value in order.buyer.items()}
-    row["lines"] = [
-        {short: getattr(line, name) for name, short in _LINE_NAMES.items() if getattr(line, name) not in _OMITTED}
-        | {"x": [list(extent) for extent in line.extents]}
-        for line in order.lines
-    ]
-    row["takes"] = list(order.takes)
-    row["h"] = [[one.at, one.status, one.by, one.note] for one in order.history]
-    if order.refunds:
-        row["refs"] = [
-            {short: getattr(one, name) for name, short in _REFUND_NAMES.items() if getattr(one, name) not in _OMITTED}
-            | {"l": list(one.lines)}
-            for one in order.refunds
-        ]
-    if order.reveals:
-        row["rvs"] = list(order.reveals)
-    day_shard = zlib.crc32(order.order_id.encode()) % DAY_SHARDS
-    row["day_pk"] = f"{_day(order.expires_at)}#{day_shard}"
-    row["day_sk"] = f"{order.expires_at:012d}#{order.order_id}"
-    due = next_due(order)
-    return row | due_attributes(*due, order.order_id) if due else row
-
-
-def to_order(row: dict[str, Any]) -> Order:
-    """A plain row as an order; the inverse of `to_order_row`."""
-    members = {name: row[short] for name, short in _ORDER_NAMES.items() if short in row}
-    buyer = row.get("buyer", {})
-    members["buyer"] = {name: buyer[short] for name, short in _BUYER_NAMES.items() if short in buyer}
-    return Order(
-        order_id=row["pk"].removeprefix("O#"),
-        lines=tuple(_to_line(one) for one in row["lines"]),
-        takes=tuple(row["takes"]),
-        fenced=frozenset(row.get("fenced", ())),
-        refunds=tuple(_to_refund(one) for one in row.get("refs", ())),
-        reveals=tuple(row.get("rvs", ())),
-        history=tuple(Happening(*entry) for entry in row["h"]),
-        **members,
-    )
-
-
-def _to_line(row: dict[str, Any]) -> Line:
-    members = {name: row[short] for name, short in _LINE_NAMES.items() if short in row}
-    extents = tuple((lot_id, start, count) for lot_id, start, count in row["x"])
-    return Line(**{"delay_minutes": 0, "refund_window_minutes": 0, **members}, extents=extents)
-
-
-def _to_refund(row: dict[str, Any]) -> Refund:
-    members = {name: row[short] for name, short in _REFUND_NAMES.items() if short in row}
-    return Refund(**{"reason": "", **members}, lines=tuple(row["l"]))
 
 
 def put_order(order: Order, take_id: str) -> Order | None:
@@ -195,7 +116,8 @@ def save(before: Order, after: Order) -> Order:
         if not is_condition_failed(error):
             raise
         row = from_row(refused_row(error))
-        row.pop("fenced", None)
+        for mark in ("fenced", "fenced_at"):  # the sweeper's, about takes that came to nothing
+            row.pop(mark, None)
         if row != to_order_row(after):
             raise OrderChanged() from None
     return after
@@ -394,10 +316,6 @@ def _key(order_id: str) -> dict[str, dict]:
     return to_row({"pk": f"O#{order_id}", "sk": "O"})
 
 
-def _day(at: int) -> str:
-    return "T#" + (iso(at) or "")[:10].replace("-", "")
-
-
 def _day_start(day: str) -> int:
     from datetime import UTC, datetime
 
@@ -407,5 +325,5 @@ def _day_start(day: str) -> int:
 def _days(from_at: int, until_at: int) -> Iterator[str]:
     day = from_at - from_at % 86_400
     while day <= until_at:
-        yield _day(day)
+        yield day_partition(day)
         day += 86_400

@@ -12,9 +12,9 @@ from chalicelib.aws.rows import from_row
 from chalicelib.core import clock, settings
 from chalicelib.edge.observe import log
 from chalicelib.edge.worker import each_message
+from chalicelib.orders.order_row import to_order
 from chalicelib.orders.release_unpaid import release_all_due, release_due
 from chalicelib.orders.rules import follow_ups
-from chalicelib.orders.store import to_order
 
 bp = Blueprint(__name__)
 

@@ -12,9 +12,9 @@ from __future__ import annotations
 from typing import Any
 
 from chalicelib.aws.clients import dynamodb
-from chalicelib.aws.due import due_attributes
 from chalicelib.aws.rows import from_row, to_row
 from chalicelib.aws.transact import is_condition_failed, retry_busy
+from chalicelib.core.due import due_attributes
 from chalicelib.core.settings import table_name
 from chalicelib.payments.model import Notice
 

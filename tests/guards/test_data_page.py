@@ -12,6 +12,7 @@ from chalicelib.core import settings
 from chalicelib.core.ids import order_id_for
 from chalicelib.fulfilment.reveal import reveal_order
 from chalicelib.inventory.figures import recount_held
+from chalicelib.orders import order_row
 from chalicelib.orders import store as orders
 from chalicelib.orders.release_unpaid import release_all_due
 from chalicelib.payments.receive_notice import receive_notice
@@ -110,9 +111,9 @@ def test_every_prefix_of_a_key_is_on_the_page_and_none_that_is_gone():
 @pytest.mark.parametrize(
     "heading, names",
     [
-        ("order", orders._ORDER_NAMES),
-        ("order line", orders._LINE_NAMES),
-        ("order refund", orders._REFUND_NAMES),
+        ("order", order_row._ORDER_NAMES),
+        ("order line", order_row._LINE_NAMES),
+        ("order refund", order_row._REFUND_NAMES),
     ],
 )
 def test_the_short_names_of_an_order_are_those_of_its_store(heading, names):

@@ -6,9 +6,10 @@ import time
 
 from chalicelib.aws import queues, secrets
 from chalicelib.aws.clients import dynamodb, kms, s3, sqs
-from chalicelib.aws.due import due_attributes, list_due
+from chalicelib.aws.due import list_due
 from chalicelib.aws.rows import to_row
 from chalicelib.core import settings
+from chalicelib.core.due import due_attributes
 from infra.local import stack as templates
 from infra.local.backend import Backend
 

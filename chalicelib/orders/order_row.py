@@ -1,0 +1,97 @@
+"""An order as its row and back: the short attribute names, and nothing else. Pure.
+
+Used by `store` and by handlers of the change stream. Names are short because one write unit is one KB: with them an
+ordinary order fits into one (docs/data.md explains each).
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Any
+
+from chalicelib.core.clock import iso
+from chalicelib.core.due import due_attributes
+from chalicelib.orders.model import Happening, Line, Order, Refund
+from chalicelib.orders.rules import next_due, status_of
+
+DAY_SHARDS = 8
+
+_ORDER_NAMES = {
+    "shop_id": "shop", "merchant_order_no": "mno", "created_at": "at", "expires_at": "exp", "total_minor": "tot",
+    "currency": "cur", "provider": "prov", "buyer": "buyer", "body_hash": "bh", "version": "v", "return_url": "ret",
+    "provider_ref": "ref", "pay_url": "url", "paid_at": "paid", "paid_minor": "amt", "paid_currency": "pcur",
+    "provider_txn": "txn", "closed": "cl", "review": "rev",
+}  # fmt: skip
+_BUYER_NAMES = {"buyer_id": "b", "email": "e", "phone": "p", "ip": "i", "device_id": "d"}
+_LINE_NAMES = {
+    "line_id": "i", "product_id": "p", "name": "n", "quantity": "q", "unit_price_minor": "u", "mode": "m",
+    "delay_minutes": "d", "refund_window_minutes": "w", "deliver_at": "da", "delivered_at": "dd", "revealed_at": "rv",
+    "refund_no": "rf",
+}  # fmt: skip
+_REFUND_NAMES = {
+    "refund_no": "i", "amount_minor": "a", "state": "s", "asked_at": "at", "asked_by": "by", "reason": "r",
+    "next_try_at": "nx", "tries": "t", "finished_at": "fin", "provider_txn": "txn",
+    "request_id": "rq", "currency": "c",
+}  # fmt: skip
+_OMITTED = (None, 0, "", (), {})  # left out of the row: the dataclass default says the same
+
+
+def to_order_row(order: Order) -> dict[str, Any]:
+    """An order as its plain row."""
+    row: dict[str, Any] = {"pk": f"O#{order.order_id}", "sk": "O", "st": status_of(order)}
+    row |= {short: getattr(order, name) for name, short in _ORDER_NAMES.items() if getattr(order, name) not in _OMITTED}
+    if order.buyer:
+        row["buyer"] = {_BUYER_NAMES[name]: value for name, value in order.buyer.items()}
+    row["lines"] = [
+        {short: getattr(line, name) for name, short in _LINE_NAMES.items() if getattr(line, name) not in _OMITTED}
+        | {"x": [list(extent) for extent in line.extents]}
+        for line in order.lines
+    ]
+    row["takes"] = list(order.takes)
+    row["h"] = [[one.at, one.status, one.by, one.note] for one in order.history]
+    if order.refunds:
+        row["refs"] = [
+            {short: getattr(one, name) for name, short in _REFUND_NAMES.items() if getattr(one, name) not in _OMITTED}
+            | {"l": list(one.lines)}
+            for one in order.refunds
+        ]
+    if order.reveals:
+        row["rvs"] = list(order.reveals)
+    day_shard = zlib.crc32(order.order_id.encode()) % DAY_SHARDS
+    row["day_pk"] = f"{day_partition(order.expires_at)}#{day_shard}"
+    row["day_sk"] = f"{order.expires_at:012d}#{order.order_id}"
+    due = next_due(order)
+    return row | due_attributes(*due, order.order_id) if due else row
+
+
+def to_order(row: dict[str, Any]) -> Order:
+    """A plain row as an order; the inverse of `to_order_row`."""
+    members = {name: row[short] for name, short in _ORDER_NAMES.items() if short in row}
+    buyer = row.get("buyer", {})
+    members["buyer"] = {name: buyer[short] for name, short in _BUYER_NAMES.items() if short in buyer}
+    return Order(
+        order_id=row["pk"].removeprefix("O#"),
+        lines=tuple(_to_line(one) for one in row["lines"]),
+        takes=tuple(row["takes"]),
+        fenced=frozenset(row.get("fenced", ())),
+        refunds=tuple(_to_refund(one) for one in row.get("refs", ())),
+        reveals=tuple(row.get("rvs", ())),
+        history=tuple(Happening(*entry) for entry in row["h"]),
+        **members,
+    )
+
+
+def _to_line(row: dict[str, Any]) -> Line:
+    members = {name: row[short] for name, short in _LINE_NAMES.items() if short in row}
+    extents = tuple((lot_id, start, count) for lot_id, start, count in row["x"])
+    return Line(**{"delay_minutes": 0, "refund_window_minutes": 0, **members}, extents=extents)
+
+
+def _to_refund(row: dict[str, Any]) -> Refund:
+    members = {name: row[short] for name, short in _REFUND_NAMES.items() if short in row}
+    return Refund(**{"reason": "", **members}, lines=tuple(row["l"]))
+
+
+def day_partition(at: int) -> str:
+    """The timeline partition (without its shard) of orders whose hold ends on this day."""
+    return "T#" + (iso(at) or "")[:10].replace("-", "")
