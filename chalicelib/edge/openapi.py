@@ -49,6 +49,13 @@ Sell card keys: import them, put products on sale, take orders, get paid, delive
 * **Unknown members and parameters are refused**, so a misspelt name never passes in silence.
 """
 
+_UNITS = {
+    "_minor": "in the currency's minor unit",
+    "_minutes": "minutes",
+    "_seconds": "seconds",
+    "_at": "instant, RFC 3339 in UTC",
+}
+
 _ERROR_SCHEMA: dict[str, Any] = {
     "type": "object",
     "description": "The one shape of every refusal.",
@@ -143,16 +150,23 @@ def _without_queries(calls: list[Endpoint], models: dict, schemas: dict[str, Any
 
 
 def _tidy(schema: Any) -> Any:
-    """Drop the titles pydantic makes from member names: they repeat the name and crowd the page."""
+    """Drop the titles pydantic makes from member names; say the unit that a name ends in where nothing else is said."""
     if isinstance(schema, list):
         return [_tidy(one) for one in schema]
     if not isinstance(schema, dict):
         return schema
     return {
-        name: {member: _tidy(one) for member, one in value.items()} if name in ("properties", "$defs") else _tidy(value)
+        name: {member: _tidy(_with_unit(member, one)) for member, one in value.items()}
+        if name == "properties"
+        else _tidy(value)
         for name, value in schema.items()
         if not (name == "title" and isinstance(value, str))
     }
+
+
+def _with_unit(member: str, schema: dict[str, Any]) -> dict[str, Any]:
+    unit = next((words for ending, words in _UNITS.items() if member.endswith(ending)), None)
+    return {**schema, "description": unit} if unit and "description" not in schema else schema
 
 
 def _operation(one: Endpoint, models: dict, schemas: dict[str, Any]) -> dict[str, Any]:

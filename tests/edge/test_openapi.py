@@ -142,6 +142,12 @@ def test_an_answer_lists_members_with_defaults_as_always_present(routes):
     assert schemas["NewThing"]["additionalProperties"] is False
 
 
+def test_a_number_whose_name_ends_in_a_unit_is_described_by_it(routes):
+    schemas = build_document(routes, "http://x")["components"]["schemas"]
+    assert schemas["Thing"]["properties"]["price_minor"]["description"] == "in the currency's minor unit"
+    assert schemas["NewThing"]["properties"]["name"]["description"] == "shown to buyers"
+
+
 def test_every_reference_leads_somewhere(routes):
     document = build_document(routes, "http://x")
     text = json.dumps(document)
