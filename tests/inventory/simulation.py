@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ClientError
@@ -91,8 +92,8 @@ def buy(shop: Shop, order_id: str, quantity: int, now: Callable[[], int], chance
         return
     line = Line(1, shop.product_id, "x", quantity, 100, "auto", 0, 0, extents=tuple(taken.extents))
     order = Order(
-        order_id, "shop", order_id, now(), now() + 900, 100 * quantity, "CNY", "sandbox", (line,), {"buyer_id": "b"}, "h",
-        (take_id,),
+        order_id, "shop", order_id, now(), now() + 900, 100 * quantity, "CNY", "sandbox", (line,),
+        {"buyer_id": "b"}, "h", (take_id,),
     )  # fmt: skip
     try:
         earlier = orders.put_order(order, take_id)
@@ -274,10 +275,12 @@ class World:
         events.register_first("before-call.dynamodb", self._before)
         events.register_last("after-call.dynamodb", self._after)
         time.sleep = self._sleep
+        # Memory ages with the history, not with the machine.
+        memory.time = SimpleNamespace(monotonic=lambda: self.steps * 0.05)
         try:
             yield
         finally:
-            time.sleep = _REAL_SLEEP
+            time.sleep, memory.time = _REAL_SLEEP, time
             events.unregister("before-call.dynamodb", self._before)
             events.unregister("after-call.dynamodb", self._after)
             for name in _MEMORY:
