@@ -57,7 +57,7 @@ check: setup ## Formatting, lint, guards and templates
 	@$(VENV)/ruff format --check .
 	@$(VENV)/ruff check .
 	@$(VENV)/python -m pytest tests/guards tests/infra/test_templates.py
-	@$(VENV)/cfn-lint infra/data.yaml infra/queues.yaml infra/edge.yaml
+	@$(VENV)/cfn-lint infra/artifacts.yaml infra/data.yaml infra/queues.yaml infra/edge.yaml
 	@if test -x $(CHECKOV)/bin/checkov; then $(MAKE) --no-print-directory check-infra; fi
 
 check-infra: setup ## Security rules for the templates (checkov; installs itself into its own place, once)

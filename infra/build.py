@@ -240,7 +240,8 @@ def _package(source: Path, target: Path, stage: str) -> None:
     output = subprocess.run(
         [sys.executable, "-c", "from chalice.cli import main; main()", "package", "--stage", stage,
          "--template-format", "json", "--merge-template", str(target / "overlay.json"), str(target)],
-        cwd=source, env={**os.environ, "STAGE": stage, "AWS_DEFAULT_REGION": "us-east-1"}, capture_output=True, text=True, check=False,
+        cwd=source, env={**os.environ, "STAGE": stage, "AWS_DEFAULT_REGION": "us-east-1"},
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     text = output.stdout + output.stderr
     if output.returncode or not (target / "sam.json").exists():  # it answers 0 on many a failure

@@ -36,21 +36,22 @@ def deploy_data_and_queues(url: str, stage: str) -> None:
     """The table, key, secrets, bucket and queues of a stage."""
     cloudformation = client("cloudformation", url)
     files = f"kamiflow-{stage}-files"
+    plain = {"PlainHttp": "allowed"}
     data = (INFRA / "data.yaml").read_text()
     queues = (INFRA / "queues.yaml").read_text()
-    deploy(cloudformation, f"kamiflow-{stage}-data", data, {"Stage": stage, "FilesBucket": files})
-    deploy(cloudformation, f"kamiflow-{stage}-queues", queues, {"Stage": stage})
+    deploy(cloudformation, f"kamiflow-{stage}-data", data, {"Stage": stage, "FilesBucket": files, **plain})
+    deploy(cloudformation, f"kamiflow-{stage}-queues", queues, {"Stage": stage, **plain})
     _expire_rows(client("dynamodb", url), f"kamiflow-{stage}")
 
 
 def deploy(cloudformation: Any, name: str, template: str, parameters: dict[str, str]) -> None:
-    """Create a stack or bring it up to date, and wait.
+    """Create a stack or bring it up to date, and wait. `template` is its text, or the address of a larger one in S3.
 
     Raises: RuntimeError with the reasons CloudFormation gives.
     """
     request = {
         "StackName": name,
-        "TemplateBody": template,
+        ("TemplateURL" if template.startswith("http") else "TemplateBody"): template,
         "Parameters": [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()],
         "Capabilities": ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"],
     }
