@@ -1,6 +1,8 @@
 # One command each; every target does the set-up it needs. `make help` lists them.
 
-PYTHON ?= python3
+# The first Python that is new enough; say PYTHON=… for another.
+PYTHON ?= $(shell for one in python3 python3.13 python3.12 python3.11; do \
+	$$one -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$one && break; done)
 PORT ?= 8000
 BACKEND_PORT ?= 4566
 LOCAL ?= .local
@@ -23,18 +25,16 @@ help: ## Show what there is
 setup: .venv/.ready $(BACKEND)/.ready ## Install everything into .venv and .local (needs Python 3.11+ and nothing else)
 
 .venv/.ready: requirements.txt requirements-dev.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; say PYTHON=/path/to/python3.11"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11 to 3.13 is needed; say PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "==> 1/2 installing the product and its tools into .venv (a minute or two, once)"
 	@test -x $(VENV)/python || $(PYTHON) -m venv .venv || { echo "On Debian: apt-get install python3-venv"; exit 1; }
-	@$(VENV)/python -m pip install --disable-pip-version-check --progress-bar on -r requirements-dev.txt | grep -v "already satisfied" || true
-	@$(VENV)/python -m pip check --disable-pip-version-check
+	@$(VENV)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
 $(BACKEND)/.ready: requirements-local.txt
 	@echo "==> 2/2 installing the embedded backend into $(BACKEND)"
 	@test -x $(BACKEND)/bin/python || $(PYTHON) -m venv $(BACKEND)
-	@$(BACKEND)/bin/python -m pip install --disable-pip-version-check --progress-bar on -r requirements-local.txt | grep -v "already satisfied" || true
-	@$(BACKEND)/bin/python -c "import ministack"
+	@$(BACKEND)/bin/python -m pip install --disable-pip-version-check -r requirements-local.txt
 	@touch $@
 
 run: setup ## The whole product on 127.0.0.1:8000 with a demo shop; Ctrl-C stops, the data is kept
