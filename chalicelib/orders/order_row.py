@@ -89,7 +89,7 @@ def _to_line(row: dict[str, Any]) -> Line:
 
 def _to_refund(row: dict[str, Any]) -> Refund:
     members = {name: row[short] for name, short in _REFUND_NAMES.items() if short in row}
-    return Refund(**{"reason": "", **members}, lines=tuple(row["l"]))
+    return Refund(**{"reason": "", "amount_minor": 0, **members}, lines=tuple(row["l"]))
 
 
 def day_partition(at: int) -> str:
