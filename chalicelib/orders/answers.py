@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from chalicelib.core.clock import iso
 from chalicelib.orders.model import Line, Order, Refund, Status
-from chalicelib.orders.rules import may_be_refunded_by_shop, may_be_revealed, status_of
+from chalicelib.orders.rules import may_be_refunded_by_shop, may_be_revealed, refund_id_of, status_of
 
 LineStatus = Literal[
     "reserved", "released", "allocating", "awaiting_manual", "scheduled", "delivered", "refunding", "refunded"
@@ -111,11 +111,6 @@ class OrderQuery(BaseModel):
     status: Status | None = None
     limit: Annotated[int, Field(ge=1, le=100)] = 20
     cursor: Annotated[str, Field(max_length=500)] | None = None
-
-
-def refund_id_of(order: Order, refund: Refund) -> str:
-    """A refund's id: the order's, and which refund of it. The provider knows the refund by this id, for ever."""
-    return f"rfd_{order.order_id.removeprefix('ord_')}_{refund.refund_no}"
 
 
 def line_status(order: Order, line: Line) -> LineStatus:

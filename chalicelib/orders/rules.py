@@ -252,3 +252,8 @@ def held_by_product(row: dict[str, Any]) -> dict[str, int]:
     for line in row["lines"]:
         held[line["p"]] = held.get(line["p"], 0) + line["q"]
     return held
+
+
+def refund_id_of(order: Order, refund: Refund) -> str:
+    """A refund's id: the order's, and which refund of it. The provider knows the refund by this id, for ever."""
+    return f"rfd_{order.order_id.removeprefix('ord_')}_{refund.refund_no}"

@@ -13,10 +13,9 @@ from chalicelib.aws.transact import transact
 from chalicelib.edge.observe import failure_facts, log
 from chalicelib.inventory import store as inventory
 from chalicelib.orders import store as orders
-from chalicelib.orders.answers import refund_id_of
 from chalicelib.orders.errors import OrderChanged
 from chalicelib.orders.model import Order, Refund
-from chalicelib.orders.rules import next_due
+from chalicelib.orders.rules import next_due, refund_id_of
 from chalicelib.payments.model import RefundResult
 from chalicelib.payments.providers import payment_of, provider_named
 from chalicelib.refunds.rules import extents_of, settle_refund
