@@ -1,6 +1,7 @@
 """The pages for people: links, files, commands and addresses exist, both READMEs say the same, lists are complete."""
 
 import dataclasses
+import json
 import re
 import subprocess
 from functools import cache
@@ -71,15 +72,14 @@ FILE = re.compile(
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_file_a_page_names_is_there(page):
-    """Named from the root, from the product's package, or (a bare name) anywhere in it."""
+    """Named from the page's folder, from the root, from the product's package, or (a bare name) anywhere in it."""
     gone = []
     for named in re.findall(r"`([^`\n]+)`", prose(page.read_text("utf-8"))):
         if FILE.fullmatch(named):
             pattern = re.sub(r"<[^>]+>", "*", named).rstrip("/")
-            places = [f"{pattern}", f"chalicelib/{pattern}"] + (
-                [f"chalicelib/**/{pattern}"] if "/" not in named else []
-            )
-            if not any(next(ROOT.glob(place), None) for place in places):
+            places = [(page.parent, pattern), (ROOT, pattern), (ROOT, f"chalicelib/{pattern}")]
+            places += [(ROOT, f"chalicelib/**/{pattern}")] if "/" not in named else []
+            if not any(next(folder.glob(place), None) for folder, place in places):
                 gone.append(named)
     assert gone == []
 
@@ -182,6 +182,26 @@ def test_a_decision_that_the_code_refers_to_exists():
         if path.suffix in (".py", ".yaml", ".md"):
             referred = set(re.findall(r"\bdecision (\d{4})\b|decisions/(\d{4})", path.read_text("utf-8")))
             assert {one or other for one, other in referred} <= numbers, name_of(path)
+
+
+def test_the_architecture_names_every_function():
+    table = re.search(r"^\| Function \|.*\n\|[-|]+\n((?:\|.*\n)+)", text_of("ARCHITECTURE.md"), re.M)
+    named = [name for row in table[1].splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert sorted(named) == sorted(json.loads(text_of(".chalice/config.json"))["lambda_functions"])
+
+
+def test_the_decision_on_dependencies_names_every_package_we_pin():
+    text = text_of("docs/decisions/0010-dependencies.md")
+    for file, group in (("requirements.txt", "In the functions"), ("requirements-dev.txt", "On the machine")):
+        pinned = set(re.findall(r"^([A-Za-z0-9-]+)(?:\[.*\])?==", text_of(file), re.M))
+        table = text[text.index(f"**{group}") :].split("\n**")[0]
+        named = {
+            name
+            for row in re.findall(r"^\| (`.*)$", table, re.M)
+            for name in re.findall(r"`([^`]+)`", row.split("|")[0])
+        }
+        assert named == pinned, file
+    assert re.findall(r"^([a-z-]+)==", text_of("requirements-local.txt"), re.M) == ["ministack"]
 
 
 def first_column(text, heading):
