@@ -17,7 +17,7 @@ from chalicelib.orders import store as orders
 from tests.inventory import simulation
 from tests.inventory.simulation import START, Crash, Shop
 
-SEEDS = range(1, 1 + int(os.environ.get("KAMIFLOW_SEEDS", "8")))
+SEEDS = range(1, 1 + int(os.environ.get("KAMIFLOW_SEEDS", "6")))
 NOW = START + 5
 
 
@@ -116,7 +116,7 @@ def test_a_crash_before_or_after_any_call_is_healed_by_one_sweep(stack, name):
             is_running = CrashAt(number, when).run(lambda shop=shop, order_id=order_id: work(shop, order_id))
             crashes += is_running
             sweep_takes.sweep_takes(NOW + rules.GRACE_SECONDS)
-            simulation.verify(shop, NOW)
+            simulation.verify(shop, NOW, by_selling_the_rest=False)
     assert crashes >= 6
 
 
