@@ -51,12 +51,6 @@ class NotAllowed(Refused):
     sentence = "This API key may not make this call."
 
 
-class MethodNotAllowed(Refused):
-    code = "request.method_not_allowed"
-    status = 405
-    sentence = "This address does not take this method."
-
-
 class TooManyRequests(Refused):
     """Answered by the HTTP entrance before a request reaches our code; declared to be documented like the rest."""
 

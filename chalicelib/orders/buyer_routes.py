@@ -28,7 +28,7 @@ def get_buyer_order(call: Call, token: str):
 
     order = _order_of(token)
     try:
-        pay_url = open_payment(order, call.base_url, call.now)
+        pay_url = open_payment(order, call.base_url, f"{call.base_url}/o/{token}", call.now)
     except (ProviderUnavailable, ProviderRefused, UnknownProvider):
         pay_url = None
     return to_buyer_order(order, pay_url, call.now)

@@ -121,10 +121,11 @@ def _answer(call: Call, order: Order, *, must_open: bool = False) -> OrderAnswer
     from chalicelib.orders.order_token import order_token
     from chalicelib.payments.open_payment import open_payment
 
+    order_url = f"{call.base_url}/o/{order_token(order.order_id)}"
     try:
-        pay_url = open_payment(order, call.base_url, call.now)
+        pay_url = open_payment(order, call.base_url, order_url, call.now)
     except (ProviderUnavailable, ProviderRefused, UnknownProvider):
         if must_open:
             raise
         pay_url = None
-    return to_order_answer(order, pay_url, f"{call.base_url}/o/{order_token(order.order_id)}")
+    return to_order_answer(order, pay_url, order_url)

@@ -15,8 +15,10 @@ from chalicelib.orders.rules import status_of
 from chalicelib.payments.providers import payment_of, provider_named
 
 
-def open_payment(order: Order, base_url: str, now: int) -> str | None:
+def open_payment(order: Order, base_url: str, order_url: str, now: int) -> str | None:
     """Where the buyer pays; None when there is nothing (more) to pay.
+
+    A buyer whose shop named no place to return to comes back to the order's own page.
 
     Raises: payments.provider_unavailable, payments.provider_refused
     """
@@ -24,7 +26,8 @@ def open_payment(order: Order, base_url: str, now: int) -> str | None:
         return None
     if order.pay_url:
         return order.pay_url
-    started = provider_named(order.provider).start(payment_of(order, base_url), now)
+    payment = replace(payment_of(order, base_url), return_url=order.return_url or order_url)
+    started = provider_named(order.provider).start(payment, now)
     if started.provider_ref:  # the provider's own handle: needed to ask about the payment later
         opened = replace(order, provider_ref=started.provider_ref, pay_url=started.pay_url, version=order.version + 1)
         try:

@@ -34,7 +34,10 @@ _OUT_OF_REACH = (BotoCoreError, ClientError, Busy)
 def start(payment: Payment, now: int) -> Started:
     if not settings.has_sandbox():
         raise UnknownProvider()
-    return Started(pay_url=f"{payment.base_url}/sandbox/pay/{payment.payment_id}")
+    # The page knows the order, not its token: the way back travels behind '#', which no server ever sees.
+    own_page, _, token = (payment.return_url or "").rpartition("/")
+    fragment = f"#o={token}" if own_page == f"{payment.base_url}/o" else ""
+    return Started(pay_url=f"{payment.base_url}/sandbox/pay/{payment.payment_id}{fragment}")
 
 
 def read_notice(headers: Any, raw_body: bytes, now: int) -> Notice:
