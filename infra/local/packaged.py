@@ -1,8 +1,8 @@
 """Deploys the built package (`infra/build.py`) to an embedded backend: API Gateway, functions with their roles,
 queues, stream.
 
-Used by the test that sells a key through the very package that goes to AWS. The SAM template is expanded by AWS's own
-translator, as CloudFormation would do it.
+Used by the test that sells a key through the very package that goes to AWS. The backend expands the SAM template with
+AWS's own translator.
 """
 
 from __future__ import annotations
@@ -11,21 +11,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from infra.local.backend import REGION
 from infra.local.stack import client, deploy
 
 ARTIFACTS = "kamiflow-artifacts"
-
-
-def expand(template: dict) -> dict:
-    """A SAM template as plain CloudFormation."""
-    import boto3
-    from samtranslator.parser.parser import Parser
-    from samtranslator.translator.translator import Translator
-
-    # No managed policies: our roles carry their own.
-    translator = Translator({}, Parser(), boto_session=boto3.Session(region_name=REGION))
-    return translator.translate(sam_template=json.loads(json.dumps(template)), parameter_values={})
 
 
 def with_code_at(template: dict, address: str) -> dict:
@@ -61,7 +49,7 @@ def deploy_package(url: str, stage: str, folder: Path) -> str:
     s3.create_bucket(Bucket=ARTIFACTS)
     s3.upload_file(str(folder / "deployment.zip"), ARTIFACTS, "deployment.zip")
     template = json.loads((folder / "template.json").read_text())
-    text = json.dumps(in_the_backends_words(expand(with_code_at(template, f"s3://{ARTIFACTS}/deployment.zip"))))
+    text = json.dumps(in_the_backends_words((with_code_at(template, f"s3://{ARTIFACTS}/deployment.zip"))))
     s3.put_object(Bucket=ARTIFACTS, Key="template.json", Body=text.encode())
     cloudformation = client("cloudformation", url)
     name = f"kamiflow-{stage}-app"
