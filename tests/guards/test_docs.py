@@ -217,6 +217,15 @@ def test_the_operator_guide_names_every_reason_a_line_or_file_is_refused_for():
     assert first_column(guide, "Problem") == set(FILE_PROBLEMS)
 
 
+def test_the_operator_guide_says_what_to_do_about_every_alarm():
+    written = set(re.findall(r"^  (\w+):\n    Type: AWS::CloudWatch::Alarm", text_of("infra/resources.yaml"), re.M))
+    made = set(re.findall(r'f"{logical}(\w+)"\] = _alarm', text_of("infra/build.py"))) | {"Errors", "Throttles"}
+    made |= {"DeadLetters"}
+    assert written and first_column(text_of("docs/operator-guide.md"), r"Alarm \(as in the stack\)") == written | {
+        f"…{kind}" for kind in made
+    }
+
+
 def test_the_operator_guide_names_what_is_to_be_entered_at_stripe():
     guide = text_of("docs/operator-guide.md")
     assert f"`{stripe.API_VERSION}`" in guide
