@@ -192,16 +192,17 @@ def test_the_architecture_names_every_function():
 
 def test_the_decision_on_dependencies_names_every_package_we_pin():
     text = text_of("docs/decisions/0010-dependencies.md")
-    for file, group in (("requirements.txt", "In the functions"), ("requirements-dev.txt", "On the machine")):
-        pinned = set(re.findall(r"^([A-Za-z0-9-]+)(?:\[.*\])?==", text_of(file), re.M))
+    groups = {
+        "In the functions": ["requirements.txt"],
+        "On the machine": ["requirements-dev.txt"],
+        "In virtual environments": ["requirements-local.txt", "infra/requirements-checkov.txt"],
+    }
+    for group, files in groups.items():
         table = text[text.index(f"**{group}") :].split("\n**")[0]
-        named = {
-            name
-            for row in re.findall(r"^\| (`.*)$", table, re.M)
-            for name in re.findall(r"`([^`]+)`", row.split("|")[0])
-        }
-        assert named == pinned, file
-    assert re.findall(r"^([a-z-]+)==", text_of("requirements-local.txt"), re.M) == ["ministack"]
+        cells = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
+        named = {name for cell in cells for name in re.findall(r"`([^`]+)`", cell)}
+        text_of_all = "\n".join(text_of(file) for file in files)
+        assert sorted(named) == sorted(re.findall(r"^([A-Za-z0-9-]+)(?:\[.*\])?==", text_of_all, re.M)), group
 
 
 def first_column(text, heading):
