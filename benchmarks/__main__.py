@@ -2,7 +2,7 @@
 
 Starts a backend of its own.
 
-    python -m benchmarks                    all parts, under five minutes on two cores
+    python -m benchmarks                    all parts: some minutes on two cores
     python -m benchmarks steps cold_start   some of them
 
 Parts: steps (requests and write units), reservation (conflicts, beside the naive design), imports, cpu, cold_start.
