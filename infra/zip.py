@@ -26,7 +26,7 @@ def rebuild_zip(path: Path) -> tuple[int, int]:
         files = {one.filename: old.read(one) for one in old.infolist() if not one.is_dir() and _is_needed(one.filename)}
     for name in [name for name in files if name.endswith(".py")]:
         files[_compiled_name(name)] = _compiled(files[name], name)
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as new:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
         for name in sorted(files):
             entry = zipfile.ZipInfo(name, _TIME)
             entry.external_attr = (0o755 if name.endswith(".so") else 0o644) << 16

@@ -49,7 +49,7 @@ def deploy_package(url: str, stage: str, folder: Path) -> str:
     s3.create_bucket(Bucket=ARTIFACTS)
     s3.upload_file(str(folder / "deployment.zip"), ARTIFACTS, "deployment.zip")
     template = json.loads((folder / "template.json").read_text())
-    text = json.dumps(in_the_backends_words((with_code_at(template, f"s3://{ARTIFACTS}/deployment.zip"))))
+    text = json.dumps(in_the_backends_words(with_code_at(template, f"s3://{ARTIFACTS}/deployment.zip")))
     s3.put_object(Bucket=ARTIFACTS, Key="template.json", Body=text.encode())
     cloudformation = client("cloudformation", url)
     name = f"kamiflow-{stage}-app"
