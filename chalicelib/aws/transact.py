@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from chalicelib.aws.clients import dynamodb
+from chalicelib.aws.rows import from_row, to_row
 from chalicelib.core.errors import Busy
+from chalicelib.core.settings import table_name
 
 T = TypeVar("T")
 
@@ -85,6 +87,29 @@ def retry_busy(send: Callable[[], T]) -> T:
                 raise Busy() from error
             time.sleep(random.uniform(0, 0.02 * 2**attempt))
     raise AssertionError("unreachable")
+
+
+def put_if_absent(row: dict[str, Any]) -> dict[str, Any] | None:
+    """Write a row that must not exist yet; None values are left out.
+
+    Access:  put <pk>/<sk>, 1 write unit per KB.
+    Only if: there is no row under this key.
+    Returns: None when written, else the row that was there: perhaps our own, of a try whose answer was lost.
+    """
+    try:
+        retry_busy(
+            lambda: dynamodb().put_item(
+                TableName=table_name(),
+                Item=to_row(row),
+                ConditionExpression="attribute_not_exists(pk)",
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+            )
+        )
+    except Exception as error:
+        if not is_condition_failed(error):
+            raise
+        return from_row(refused_row(error))
+    return None
 
 
 def is_condition_failed(error: Exception) -> bool:

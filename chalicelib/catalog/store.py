@@ -12,7 +12,7 @@ from typing import Any
 
 from chalicelib.aws.clients import dynamodb
 from chalicelib.aws.rows import from_row, to_row
-from chalicelib.aws.transact import is_condition_failed, retry_busy
+from chalicelib.aws.transact import is_condition_failed, put_if_absent, retry_busy
 from chalicelib.catalog.errors import NoSuchProduct, ProductChanged
 from chalicelib.core.ids import is_id
 from chalicelib.core.settings import table_name
@@ -28,19 +28,7 @@ def put_product(product: dict[str, Any]) -> bool:
     Access:  put CATALOG/<product_id>, 1 write.
     Only if: the id is new.
     """
-    try:
-        retry_busy(
-            lambda: dynamodb().put_item(
-                TableName=table_name(),
-                Item=to_row({"pk": "CATALOG", "sk": product["product_id"], **product}),
-                ConditionExpression="attribute_not_exists(pk)",
-            )
-        )
-    except Exception as error:
-        if is_condition_failed(error):
-            return False
-        raise
-    return True
+    return put_if_absent({"pk": "CATALOG", "sk": product["product_id"], **product}) is None
 
 
 def get_product(product_id: str) -> dict[str, Any]:

@@ -47,8 +47,8 @@ def _place(wanted: PlaceOrder, shop_id: str, by: str, now: int) -> tuple[Order, 
     order_id, take_id = order_id_for(shop_id, wanted.merchant_order_no), new_take_id(now)
 
     # 2 decide
-    if any(quantity > MAX_QUANTITY for quantity in quantities.values()):
-        raise InvalidRequest(f"One order takes at most {MAX_QUANTITY} of a product.", field="lines")
+    if sum(quantities.values()) > MAX_QUANTITY:  # what one reveal can answer, whole
+        raise InvalidRequest(f"One order takes at most {MAX_QUANTITY} keys.", field="lines")
     lines = price_lines(quantities, products)
     order = new_order(
         wanted, lines, products, order_id=order_id, shop_id=shop_id, take_id=take_id, now=now, by=by

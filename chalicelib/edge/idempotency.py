@@ -12,10 +12,7 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from chalicelib.aws.clients import dynamodb
-from chalicelib.aws.rows import from_row, to_row
-from chalicelib.aws.transact import is_condition_failed, refused_row, retry_busy
-from chalicelib.core.settings import table_name
+from chalicelib.aws.transact import put_if_absent
 from chalicelib.edge.errors import IdempotencyMismatch
 from chalicelib.edge.http import Call
 
@@ -57,17 +54,4 @@ def _remember(owner: str, key: str, body_hash: str, resource_id: str, now: int) 
         "resource_id": resource_id,
         "ttl_at": now + KEEP_SECONDS,
     }
-    try:
-        retry_busy(
-            lambda: dynamodb().put_item(
-                TableName=table_name(),
-                Item=to_row(row),
-                ConditionExpression="attribute_not_exists(pk)",
-                ReturnValuesOnConditionCheckFailure="ALL_OLD",
-            )
-        )
-    except Exception as error:
-        if not is_condition_failed(error):
-            raise
-        return from_row(refused_row(error))
-    return None
+    return put_if_absent(row)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from chalicelib.aws import sealing
 from chalicelib.aws.clients import dynamodb
 from chalicelib.aws.rows import from_row, to_row
-from chalicelib.aws.transact import is_condition_failed, refused_row, retry_busy
+from chalicelib.aws.transact import put_if_absent, retry_busy
 from chalicelib.core.errors import Busy
 from chalicelib.core.settings import table_name
 from chalicelib.keys.model import PAGE_KEYS, Guard, SealedKey
@@ -40,7 +40,7 @@ def claim_fingerprints(lot_id: str, wanted: Sequence[tuple[int, str]]) -> dict[i
 
     def claim(one: tuple[int, str]) -> Guard | None:
         line, fingerprint = one
-        before = _put_if_absent({"pk": f"F#{fingerprint}", "sk": "F", "lot": lot_id, "line": line})
+        before = put_if_absent({"pk": f"F#{fingerprint}", "sk": "F", "lot": lot_id, "line": line})
         guard = Guard(before["lot"], before["line"]) if before else None
         return None if guard == Guard(lot_id, line) else guard
 
@@ -74,7 +74,7 @@ def put_pages(lot_id: str, pages: Sequence[tuple[int, list[bytes]]], wrapped_key
 
     def put(one: tuple[int, list[bytes]]) -> None:
         page, blobs = one
-        before = _put_if_absent({"pk": f"K#{lot_id}#{page}", "sk": "P", "keys": blobs, "wrapped": wrapped_key})
+        before = put_if_absent({"pk": f"K#{lot_id}#{page}", "sk": "P", "keys": blobs, "wrapped": wrapped_key})
         if before and len(before["keys"]) != len(blobs):
             raise RuntimeError(f"page {page} of {lot_id} holds {len(before['keys'])} keys, not {len(blobs)}")
 
@@ -111,28 +111,10 @@ def _read_rows(keys: list[dict[str, str]]) -> dict[str, dict[str, Any]]:
             left = answer.get("UnprocessedKeys", {}).get(table_name(), {}).get("Keys", [])
             if not left:
                 break
-            time.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - jitter
+            time.sleep(random.uniform(0, 0.02 * 2**attempt))
         else:
             raise Busy()
     return found
-
-
-def _put_if_absent(row: dict[str, Any]) -> dict[str, Any] | None:
-    """Write a row; the row that was there before, when there was one."""
-    try:
-        retry_busy(
-            lambda: dynamodb().put_item(
-                TableName=table_name(),
-                Item=to_row(row),
-                ConditionExpression="attribute_not_exists(pk)",
-                ReturnValuesOnConditionCheckFailure="ALL_OLD",
-            )
-        )
-    except Exception as error:
-        if not is_condition_failed(error):
-            raise
-        return from_row(refused_row(error))
-    return None
 
 
 def _in_parallel(work: Callable[[T], R], items: Sequence[T]) -> list[R]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from chalicelib.aws.clients import dynamodb
 from chalicelib.aws.rows import from_row, to_row
-from chalicelib.aws.transact import is_condition_failed, refused_row, retry_busy
+from chalicelib.aws.transact import is_condition_failed, put_if_absent, refused_row, retry_busy
 from chalicelib.core.ids import new_id
 from chalicelib.core.settings import table_name
 
@@ -48,22 +48,7 @@ def capture(payment_id: str, amount_minor: int, currency: str, now: int) -> Capt
         "captured_at": now,
         "refunds": {},
     }
-
-    def put() -> dict:
-        try:
-            dynamodb().put_item(
-                TableName=table_name(),
-                Item=to_row(row),
-                ConditionExpression="attribute_not_exists(pk)",
-                ReturnValuesOnConditionCheckFailure="ALL_OLD",
-            )
-        except Exception as error:
-            if not is_condition_failed(error):
-                raise
-            return from_row(refused_row(error))
-        return row
-
-    return _to_capture(retry_busy(put))
+    return _to_capture(put_if_absent(row) or row)
 
 
 def find_capture(payment_id: str) -> Capture | None:

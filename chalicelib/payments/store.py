@@ -13,7 +13,7 @@ from typing import Any
 
 from chalicelib.aws.clients import dynamodb
 from chalicelib.aws.rows import from_row, to_row
-from chalicelib.aws.transact import is_condition_failed, retry_busy
+from chalicelib.aws.transact import put_if_absent, retry_busy
 from chalicelib.core.due import due_attributes
 from chalicelib.core.settings import table_name
 from chalicelib.payments.model import Notice
@@ -33,15 +33,7 @@ def put_notice(notice: Notice, now: int, *, is_matched: bool) -> None:
     }  # fmt: skip
     if not is_matched:
         row |= due_attributes("notice", now, notice.event_id)
-    try:
-        retry_busy(
-            lambda: dynamodb().put_item(
-                TableName=table_name(), Item=to_row(row), ConditionExpression="attribute_not_exists(pk)"
-            )
-        )
-    except Exception as error:
-        if not is_condition_failed(error):
-            raise
+    put_if_absent(row)
 
 
 def find_notice(pk: str, sk: str) -> tuple[Notice, int] | None:

@@ -57,7 +57,8 @@ def files_with_table_access():
     return {
         file_of(name)
         for name in modules()
-        if is_store(name) or (name not in ("aws.clients", "aws.transact") and _calls(name, "dynamodb"))
+        if is_store(name)
+        or (name not in ("aws.clients", "aws.transact") and (_calls(name, "dynamodb") or _calls(name, "put_if_absent")))
     }
 
 

@@ -30,7 +30,7 @@ def test_a_quantity_that_is_none_is_refused_with_its_field(api, product_id, cloc
     assert shop.stock_of(product_id, clock.at).available == 10
 
 
-def test_the_same_product_twice_may_not_exceed_the_limit_of_one_order(api, product_id, clock):
+def test_the_lines_together_may_not_exceed_the_limit_of_one_order(api, product_id, clock):
     lines = [{"product_id": product_id, "quantity": 6_000}] * 2
     answer = api.shop.post("/v1/orders", {**order_body(product_id), "lines": lines})
     assert (answer.status, answer.body["error"]["field"]) == (422, "lines")
