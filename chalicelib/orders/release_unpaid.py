@@ -54,7 +54,8 @@ def release_all_due(now: int) -> Released:
     """The minute timer: walk every order whose hold ended since the last walk, and note how far all is settled."""
     clock = store.read_clock()
     since = clock["since"] if clock else now - FIRST_LOOK_BACK_SECONDS
-    from_at = (clock["until"] - CLOCK_SLACK_SECONDS) if clock else since
+    # Never past our own instant: a process whose clock ran ahead may have noted a later one.
+    from_at = min(clock["until"], now) - CLOCK_SLACK_SECONDS if clock else since
     outcome, settled_until = Released(), now
     for rows in store.list_timeline(from_at, now):
         unpaid = [row for row in rows if row["st"] == "pending_payment"]
