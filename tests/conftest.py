@@ -70,7 +70,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def forget_everything() -> None:
-    """Empty what the product keeps in memory: each `functools.cache`, each `forget_…()` function, remembered callers."""
+    """Empty what the product keeps in memory: `functools.cache`s, `forget_…()` functions, remembered callers."""
     for name, module in list(sys.modules.items()):
         if not name.startswith("chalicelib.") or not isinstance(module, types.ModuleType):
             continue
