@@ -1,6 +1,7 @@
 """A crowd: many buyers at once, in several processes of several threads, each doing what a request of theirs would do.
 
-Runs in child processes too, so it holds no fixture; what it needs of one comes through the environment and the arguments.
+Runs in child processes too, so it holds no fixture; what it needs of one comes through the environment and the
+arguments.
 """
 
 from __future__ import annotations

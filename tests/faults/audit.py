@@ -1,7 +1,7 @@
 """The auditor: reads the whole table and judges it by its own arithmetic, never by the product's.
 
-`quiesce` lets the faults stop and time pass until nothing is left to do; `check_invariants` then holds the rows against the
-invariants I1 to I10. Scanning the table is for tests only; the product never does it.
+`quiesce` lets the faults stop and time pass until nothing is left to do; `check_invariants` then holds the rows against
+the invariants I1 to I10. Scanning the table is for tests only; the product never does it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ LEGAL = {
     },
 }  # fmt: skip
 SETTLED = {
-    "paid", "delivered", "partially_delivered", "cancelled", "expired", "refunded", "partially_refunded", "needs_review",
+    "paid", "delivered", "partially_delivered", "cancelled", "expired", "refunded", "partially_refunded",
+    "needs_review",
 }  # fmt: skip
 
 

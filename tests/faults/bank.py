@@ -1,7 +1,7 @@
 """A payment provider for tests, with honest books and an unreliable voice. It stands in for every adapter.
 
-Money may come several times for one payment, each time under a number of its own. Every refund is asked for under our id and
-paid once; another amount under the same id is a fault of ours and recorded as such.
+Money may come several times for one payment, each time under a number of its own. Every refund is asked for under our
+id and paid once; another amount under the same id is a fault of ours and recorded as such.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Capture:
 
 @dataclass
 class Bank:
-    """`moods`: what becomes of the next refund calls, e.g. "lost" (paid, the answer never comes), "pending", "failed"."""
+    """`moods`: what becomes of the next refund calls, e.g. "lost" (paid, the answer never comes) or "failed"."""
 
     captures: dict[str, Capture] = field(default_factory=dict)  # by txn
     refunds: dict[str, tuple[str, int]] = field(default_factory=dict)  # our refund id -> (txn, amount)
@@ -40,7 +40,7 @@ class Bank:
     def refunded_of(self, txn: str) -> int:
         return sum(amount for of, amount in self.refunds.values() if of == txn)
 
-    # -- the contract of an adapter ------------------------------------------------------------------------------------
+    # -- the contract of an adapter ---------------------------------------------------------------------------------
 
     def start(self, payment: Payment, now: int) -> Started:
         return Started("http://127.0.0.1:9/pay")

@@ -1,7 +1,7 @@
 """What the product does, one act at a time, in a form that can be interrupted anywhere and delivered again.
 
-A flow is prepared without faults, then acted. Acting again, as a queue, a provider or a buyer would, must change nothing more:
-the order ends in the flow's end, whatever happened on the way.
+A flow is prepared without faults, then acted. Acting again, as a queue, a provider or a buyer would, must change
+nothing more: the order ends in the flow's end, whatever happened on the way.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _to_be_told(world: World, subject: Subject) -> Subject:
     return replace(subject, facts={**subject.facts, "txn": shop.capture(subject.order(), world.now)})
 
 
-# -- checkout ------------------------------------------------------------------------------------------------------------
+# -- checkout -------------------------------------------------------------------------------------------------------
 
 
 def _wish(world: World, lines: dict[str, int]) -> Subject:
@@ -124,7 +124,7 @@ def _place_sold_out(world: World, subject: Subject) -> None:
         _place(world, subject)
 
 
-# -- money ---------------------------------------------------------------------------------------------------------------
+# -- money ----------------------------------------------------------------------------------------------------------
 
 
 def _told(world: World, subject: Subject) -> None:
@@ -170,7 +170,7 @@ def _told_late_in_vain(world: World, subject: Subject) -> None:
     finish_refunds(subject.order_id, world.now + 60)
 
 
-# -- goods ---------------------------------------------------------------------------------------------------------------
+# -- goods ----------------------------------------------------------------------------------------------------------
 
 
 def _delayed(world: World) -> Subject:
@@ -187,7 +187,7 @@ def _revealed(world: World) -> Subject:
     return subject
 
 
-# -- money back ----------------------------------------------------------------------------------------------------------
+# -- money back -----------------------------------------------------------------------------------------------------
 
 
 def _refund(world: World, subject: Subject, *, line_ids: list[int] | None = None, is_operator: bool = False) -> None:
@@ -198,7 +198,7 @@ def _refund(world: World, subject: Subject, *, line_ids: list[int] | None = None
     finish_refunds(asked.order_id, world.now)
 
 
-# -- unpaid --------------------------------------------------------------------------------------------------------------
+# -- unpaid ---------------------------------------------------------------------------------------------------------
 
 
 def _expire_three(world: World) -> Subject:
@@ -241,7 +241,9 @@ FLOWS: dict[str, Flow] = {
         _by_hand, lambda w, s: deliver_by_hand(s.order_id, by="key_op", now=w.now), "delivered"
     ),
     "reveal": Flow(
-        lambda w: _paid(w, {_product(w, is_sealed=True): 2}), lambda w, s: w.shown.reveal(s.order_id, w.now), "delivered"
+        lambda w: _paid(w, {_product(w, is_sealed=True): 2}),
+        lambda w, s: w.shown.reveal(s.order_id, w.now),
+        "delivered",
     ),
     "refund": Flow(lambda w: _paid(w, {_product(w): 2}), _refund, "refunded"),
     "refund of one line": Flow(

@@ -1,7 +1,7 @@
 """Faults at the one place where the product meets AWS: the event hooks of its cached clients.
 
     crash        the process ends before or after a call; a BaseException, so that no code under test can catch it
-    lost         the call is carried out, its answer never arrives: "sdk" the library sends it again by itself, "busy" the
+    lost         the call is carried out, its answer is lost: "sdk" the library sends it again by itself, "busy" the
                  table answers an internal error and our own code sends it again, "gone" the time-out reaches our code
     throttled, conflict, broken    the table says 'not now' and has done nothing
     a function   runs just before the call, without faults: another process that comes in between
@@ -64,6 +64,18 @@ def no_fault(call: Call) -> None:
 def at_call(number: int, fault: Fault) -> Plan:
     """This fault at the call of that number, and no other."""
     return lambda call: fault if call.number == number else None
+
+
+def at_write(number: int, fault: Fault) -> Plan:
+    """This fault at the write of that number; reads are not counted."""
+    writes: list[Call] = []
+
+    def plan(call: Call) -> Fault | None:
+        if call.is_write:
+            writes.append(call)
+        return fault if call.is_write and len(writes) == number else None
+
+    return plan
 
 
 def at_random(chance: random.Random, probability: float, faults: tuple[str, ...]) -> Plan:

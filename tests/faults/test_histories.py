@@ -1,7 +1,7 @@
-"""Random histories of a small shop: buyers, payers, providers, operators and timers in any order, with faults at any call.
+"""Random histories of a small shop: buyers, providers, operators and timers in any order, with faults at any call.
 
-Hypothesis draws the histories from a fixed seed, so every run plays the same ones; HISTORY_SEED and HISTORIES choose others and more.
-A history that breaks an invariant is printed as the steps that lead there.
+Hypothesis draws the histories from a fixed seed, so every run plays the same ones; HISTORY_SEED and HISTORIES choose
+others and more. A history that breaks an invariant is printed as the steps that lead there.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from tests import shop
 from tests.faults.audit import check_invariants, quiesce, run_timers
 from tests.faults.bank import open_bank
 from tests.faults.flows import FLOWS, GROUPS, Flow, Subject, World, _paid, _product, _refund
-from tests.faults.hooks import LOST, NOT_NOW, at_call, at_random, count_calls, faults, new_process, refusal
+from tests.faults.hooks import LOST, NOT_NOW, at_random, at_write, count_calls, faults, new_process, refusal
 
 pytestmark = pytest.mark.usefixtures("stack")
 TRIES = 60
@@ -50,11 +50,11 @@ def play_lost_answers(names: tuple[str, ...], clock) -> int:
         flow = FLOWS[name]
         subject = flow.start(world)
         calls = count_calls(lambda flow=flow, subject=subject: flow.act(world, subject))
-        for call in calls:
-            for fault in LOST if call.is_write else ():
+        for number, call in enumerate((call for call in calls if call.is_write), start=1):
+            for fault in LOST:
                 subject = flow.start(world)
                 points[subject.order_id] = f"{name}: {fault} {call}"
-                with faults(at_call(call.number, fault)) as injected:
+                with faults(at_write(number, fault)) as injected:
                     act_until_done(flow, world, subject)
                 assert injected.struck, "no answer was lost"
                 _act_again(flow, world, subject, points[subject.order_id])
@@ -123,7 +123,7 @@ def test_keys_of_a_late_delivery_stay_with_their_order_when_it_goes_on_before_th
 
 
 def play_changed_before_repeat(clock) -> None:
-    """The order's write is done and its answer lost; before it is sent again, the order goes on. The keys are its own."""
+    """The order's write is done, its answer lost; before it is sent again, the order goes on. The keys are its own."""
     world = World(clock)
     flow = FLOWS["notice after cancelling"]
     subject = flow.start(world)
@@ -210,7 +210,7 @@ def _ask_again(order, now):
 
 
 def test_timers_alone_finish_everything_when_stream_and_queues_are_down(clock):
-    """Not a message is sent or handled here: delayed delivery, expiry, late refund and abandoned takes all come right."""
+    """Not a message is sent or handled: delayed delivery, expiry, late refund, abandoned takes all come right."""
     delayed = {"mode": "delayed", "delay_minutes": 30}
     world = World(clock)
     scarce = _product(world, 1)
