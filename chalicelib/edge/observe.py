@@ -11,6 +11,8 @@ from typing import Any
 
 from aws_lambda_powertools.logging import Logger
 
+from chalicelib.core.settings import stage
+
 log = Logger(service="kamiflow", log_uncaught_exceptions=False)
 
 
@@ -36,6 +38,6 @@ def count(metric: str, value: int = 1, **dimensions: str) -> None:
     """
     from aws_lambda_powertools.metrics import MetricUnit, single_metric
 
-    with single_metric(name=metric, unit=MetricUnit.Count, value=value, namespace="Kamiflow") as one:
+    with single_metric(name=metric, unit=MetricUnit.Count, value=value, namespace=f"Kamiflow/{stage()}") as one:
         for name, text in dimensions.items():
             one.add_dimension(name=name, value=text)

@@ -10,7 +10,7 @@ from chalice import Blueprint
 from chalicelib.aws.queues import MAX_DELAY_SECONDS, send, send_all
 from chalicelib.aws.rows import from_row
 from chalicelib.core import clock, settings
-from chalicelib.edge.observe import log
+from chalicelib.edge.observe import count, log
 from chalicelib.edge.worker import each_message
 from chalicelib.orders.order_row import to_order
 from chalicelib.orders.release_unpaid import release_all_due, release_due
@@ -38,6 +38,8 @@ def forward_changes(records: list[dict], now: int) -> dict:
         if new["st"] == "fenced":
             continue
         before = to_order(old) if old and old["st"] != "fenced" else None
+        if new["st"] == "needs_review" != old.get("st"):
+            count("OrderNeedsReview")
         for fact, message, due_at in follow_ups(before, to_order(new)):
             by_fact.setdefault(fact, []).append((message, due_at - now))
     for fact, messages in by_fact.items():
