@@ -36,7 +36,7 @@ from tests.faults.bank import open_bank
 from tests.faults.hooks import LOST, NOT_NOW, Crash, at_call, faults, new_process
 
 SEED = int(os.environ.get("HISTORY_SEED", "20260301"))
-HISTORIES = int(os.environ.get("HISTORIES", "14"))
+HISTORIES = int(os.environ.get("HISTORIES", "10"))
 START = 1_772_323_200
 
 which = st.integers(0, 5)
