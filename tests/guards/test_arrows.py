@@ -8,7 +8,7 @@ input or output, else a use-case.
 
 import pytest
 
-from tests.guards.source import foreign_imports, is_store, modules, own_imports
+from tests.guards.source import foreign_imports, imports_in, is_store, modules, own_imports, tree_of
 
 CORE, WORDS, RULES, STORE, USE_CASE, DOOR = range(6)
 PURE_FOREIGN = {
@@ -192,8 +192,9 @@ def test_rules_touch_neither_network_nor_clock_nor_environment():
 
 
 def test_only_aws_makes_clients():
-    makers = {name for name in modules() if {"boto3"} & foreign_imports(name)}
-    assert {name for name in makers if not name.startswith("aws.")} == set()
+    sessions = {"boto3", "botocore.session"}
+    makers = {name for name in modules() if any(one.startswith(tuple(sessions)) for one in imports_in(tree_of(name)))}
+    assert makers == {"aws.clients"}
 
 
 @pytest.mark.parametrize("arrow", sorted(EXCEPTIONS))
