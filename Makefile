@@ -17,7 +17,7 @@ BACKEND := .local/ministack-venv
 CHECKOV := .local/checkov-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run reset demo test bench check check-infra package deploy api-key format clean
+.PHONY: help setup run reset demo test bench check check-infra package deploy api-key revoke-key format clean
 
 help: ## Show what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,8 +72,12 @@ package: setup ## Build what is deployed into .build/<STAGE>, checked (STAGE=pro
 deploy: package ## Deploy to AWS (STAGE=prod REGION=eu-central-1); needs the AWS CLI and credentials
 	@$(VENV)/python -m infra.deploy --stage $(STAGE) --region "$(REGION)"
 
-api-key: setup ## Issue an API key on AWS (STAGE=prod REGION=… SCOPE=operator, or SCOPE=shop SHOP=<id>)
-	@$(VENV)/python -m infra.issue_key --stage $(STAGE) --region "$(REGION)" --scope $(SCOPE) --shop "$(SHOP)"
+api-key: setup ## Issue an API key (STAGE=prod REGION=… SCOPE=operator, or SCOPE=shop SHOP=<id>; STAGE=local: of `make run`)
+	@$(VENV)/python -m infra.issue_key --stage $(STAGE) --region "$(REGION)" --backend-port $(BACKEND_PORT) \
+	  --scope $(SCOPE) --shop "$(SHOP)"
+
+revoke-key: setup ## Switch off an API key (STAGE=prod REGION=…), asked for, read from standard input, or in KEY
+	@$(VENV)/python -m infra.revoke_key --stage $(STAGE) --region "$(REGION)" --backend-port $(BACKEND_PORT)
 
 format: setup ## Format the code
 	@$(VENV)/ruff format .

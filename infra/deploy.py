@@ -2,7 +2,7 @@
 
 Every step creates what is missing and changes what differs, so it may be repeated after a failure. What it needs and
 does not find it names, and then does nothing. Parameters of the app and edge (domain, alarm topic) come from the
-environment: BASE_URL, ALARM_TOPIC_ARN, DOMAIN_NAME, CERTIFICATE_ARN.
+environment: BASE_URL, ALARM_TOPIC_ARN, DOMAIN_NAME, CERTIFICATE_ARN, REQUESTS_PER_IP.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def deploy(stage: str, region: str) -> str:
         "Stage": stage,
         "DomainName": os.environ.get("DOMAIN_NAME"),
         "CertificateArn": os.environ.get("CERTIFICATE_ARN"),
+        "RequestsPerIp": os.environ.get("REQUESTS_PER_IP"),
     }
     _stack(region, f"kamiflow-{stage}-edge", str(ROOT / "infra" / "edge.yaml"), edge)
     return _output(region, f"kamiflow-{stage}-app", "EndpointURL")
