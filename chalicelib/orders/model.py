@@ -94,8 +94,6 @@ class Order:
     version: int = 1
     fenced: frozenset[str] = frozenset()
     return_url: str | None = None
-    provider_ref: str | None = None
-    pay_url: str | None = None
     paid_at: int | None = None
     paid_minor: int = 0
     paid_currency: str | None = None

@@ -19,7 +19,7 @@ DAY_SHARDS = 8
 _ORDER_NAMES = {
     "shop_id": "shop", "merchant_order_no": "mno", "created_at": "at", "expires_at": "exp", "total_minor": "tot",
     "currency": "cur", "provider": "prov", "buyer": "buyer", "body_hash": "bh", "version": "v", "return_url": "ret",
-    "provider_ref": "ref", "pay_url": "url", "paid_at": "paid", "paid_minor": "amt", "paid_currency": "pcur",
+    "paid_at": "paid", "paid_minor": "amt", "paid_currency": "pcur",
     "provider_txn": "txn", "closed": "cl", "review": "rev",
 }  # fmt: skip
 _BUYER_NAMES = {"buyer_id": "b", "email": "e", "phone": "p", "ip": "i", "device_id": "d"}

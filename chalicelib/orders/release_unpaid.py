@@ -7,7 +7,7 @@ transaction: the keys are either the order's or in stock, never both, never neit
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from chalicelib.aws.transact import transact
 from chalicelib.edge.observe import failure_facts, log
@@ -16,6 +16,7 @@ from chalicelib.orders import store
 from chalicelib.orders.errors import NotCancellable, OrderChanged
 from chalicelib.orders.model import Order
 from chalicelib.orders.rules import close, pay, status_of
+from chalicelib.payments import store as sessions
 from chalicelib.payments.model import Found
 from chalicelib.payments.providers import payment_of, provider_named
 
@@ -90,7 +91,7 @@ def cancel_order(order: Order, *, by: str, now: int) -> Order:
 def _sort_out(order: Order, now: int, due: list[Order], released: Released) -> None:
     """Ask the provider, then put an order among those to expire, pay it, or leave it for a while."""
     try:
-        found = provider_named(order.provider).find(payment_of(order, ""))
+        found = _ask(order)
     except Exception as error:
         log.error("provider could not be asked", extra={"order_id": order.order_id, **failure_facts(error)})
         found = Found("unknown")
@@ -100,6 +101,12 @@ def _sort_out(order: Order, now: int, due: list[Order], released: Released) -> N
         released.later[order.order_id] = now + 60
     else:
         due.append(order)
+
+
+def _ask(order: Order) -> Found:
+    provider, payment = provider_named(order.provider), payment_of(order, "")
+    session = sessions.find_session(order.order_id) if provider.KEEPS_SESSION else None
+    return provider.find(replace(payment, provider_ref=session.provider_ref) if session else payment)
 
 
 def _pay_found(order: Order, found: Found, now: int, released: Released) -> None:

@@ -49,7 +49,7 @@ def post_order(call: Call):
     order_id = order_id_for(call.caller.shop_id, call.body.merchant_order_no)
     resource_for(call, order_id)
     order, is_replayed = place_order(call.body, shop_id=call.caller.shop_id, by=call.caller.key_id, now=call.now)
-    return _answer(call, order, must_open=True), REPLAYED if is_replayed else {}
+    return _answer(call, order, must_open=True, is_new=not is_replayed), REPLAYED if is_replayed else {}
 
 
 @endpoint(bp, "GET", "/v1/orders/{order_id}", scopes=("shop", "operator"), answer=OrderAnswer, refusals=(NoSuchOrder,))
@@ -117,13 +117,13 @@ def order_of(call: Call, order_id: str) -> Order:
     return order
 
 
-def _answer(call: Call, order: Order, *, must_open: bool = False) -> OrderAnswer:
+def _answer(call: Call, order: Order, *, must_open: bool = False, is_new: bool = False) -> OrderAnswer:
     from chalicelib.orders.order_token import order_token
     from chalicelib.payments.open_payment import open_payment
 
     order_url = f"{call.base_url}/o/{order_token(order.order_id)}"
     try:
-        pay_url = open_payment(order, call.base_url, order_url, call.now)
+        pay_url = open_payment(order, call.base_url, order_url, call.now, is_new=is_new)
     except (ProviderUnavailable, ProviderRefused, UnknownProvider):
         if must_open:
             raise

@@ -101,7 +101,7 @@ def pay(order: Order, *, amount_minor: int, currency: str, provider_txn: str, no
             return order
         return _give_back_extra(order, amount_minor, currency, provider_txn, now, by)
     paid = replace(
-        order, paid_at=now, paid_minor=amount_minor, paid_currency=currency, provider_txn=provider_txn, pay_url=None
+        order, paid_at=now, paid_minor=amount_minor, paid_currency=currency, provider_txn=provider_txn
     )  # fmt: skip
     if amount_minor != order.total_minor or currency != order.currency:
         held = replace(paid, review="wrong_amount", lines=_scheduled(order, now))
@@ -183,7 +183,7 @@ def with_keys(order: Order, take_id: str, extents_by_product: dict[str, tuple]) 
 def close(order: Order, how: str, now: int, by: str) -> Order:
     """An unpaid order cancelled or expired; its extents go back to stock in the same transaction."""
     lines = tuple(replace(line, extents=()) for line in order.lines)
-    return happened(order, replace(order, closed=how, lines=lines, pay_url=None), now, by)
+    return happened(order, replace(order, closed=how, lines=lines), now, by)
 
 
 def next_due(order: Order) -> tuple[str, int] | None:

@@ -31,7 +31,7 @@ class Payment:
 
 @dataclass(frozen=True)
 class Started:
-    """Where the buyer pays. `provider_ref` is kept on the order when the provider gave one."""
+    """Where the buyer pays, and the provider's own handle of it, if it has one."""
 
     pay_url: str
     provider_ref: str | None = None

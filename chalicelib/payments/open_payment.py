@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from chalicelib.orders import store as orders
-from chalicelib.orders.errors import OrderChanged
 from chalicelib.orders.model import Order
 from chalicelib.orders.rules import status_of
+from chalicelib.payments import store
 from chalicelib.payments.providers import payment_of, provider_named
 
 
-def open_payment(order: Order, base_url: str, order_url: str, now: int) -> str | None:
-    """Where the buyer pays; None when there is nothing (more) to pay.
+def open_payment(order: Order, base_url: str, order_url: str, now: int, *, is_new: bool = False) -> str | None:
+    """Where the buyer pays; None when there is nothing (more) to pay. `is_new` spares looking for an earlier opening.
 
     A buyer whose shop named no place to return to comes back to the order's own page.
 
@@ -24,16 +23,10 @@ def open_payment(order: Order, base_url: str, order_url: str, now: int) -> str |
     """
     if status_of(order) != "pending_payment" or now >= order.expires_at:
         return None
-    if order.pay_url:
-        return order.pay_url
-    payment = replace(payment_of(order, base_url), return_url=order.return_url or order_url)
-    started = provider_named(order.provider).start(payment, now)
-    if started.provider_ref:  # the provider's own handle: needed to ask about the payment later
-        opened = replace(order, provider_ref=started.provider_ref, pay_url=started.pay_url, version=order.version + 1)
-        try:
-            orders.save(order, opened)
-        except OrderChanged:  # another copy opened it, or it has just been paid: both are fine, both have the handle
-            fresh = orders.get_order(order.order_id)
-            if fresh.provider_ref is None and status_of(fresh) == "pending_payment":
-                raise
-    return started.pay_url
+    provider = provider_named(order.provider)
+    session = store.find_session(order.order_id) if provider.KEEPS_SESSION and not is_new else None
+    if session is None:
+        session = provider.start(replace(payment_of(order, base_url), return_url=order.return_url or order_url), now)
+        if provider.KEEPS_SESSION:  # before the buyer gets the address: the payment can always be asked about
+            store.put_session(order.order_id, session)
+    return session.pay_url

@@ -37,6 +37,5 @@ def payment_of(order: Order, base_url: str) -> Payment:
         expires_at=order.expires_at,
         base_url=base_url,
         return_url=order.return_url,
-        provider_ref=order.provider_ref,
         provider_txn=order.provider_txn,
     )

@@ -1,5 +1,6 @@
-"""Rows of provider notices: what was said to us, each under the provider's own id of the message.
+"""Rows of payments: what a provider opened for an order, and what it said to us under its own id of the message.
 
+    O#<order_id>/PAY                               ref, url: the session a provider opened for this order
     NOTICE#<provider>#<provider_txn>/<event_id>    kind, payment_id, provider_txn, amount_minor, currency, refund_id, …
 
 The key begins with the provider's number of the money (the event's own id where there is none), so all that was ever
@@ -16,7 +17,29 @@ from chalicelib.aws.rows import from_row, to_row
 from chalicelib.aws.transact import put_if_absent, retry_busy
 from chalicelib.core.due import due_attributes
 from chalicelib.core.settings import table_name
-from chalicelib.payments.model import Notice
+from chalicelib.payments.model import Notice, Started
+
+
+def put_session(order_id: str, started: Started) -> None:
+    """Keep what a provider opened for an order. Opening it again is the same session, so the first record stays.
+
+    Access:  put O#<order_id>/PAY, 1 write unit per KB.
+    Only if: none is kept yet.
+    """
+    put_if_absent({"pk": f"O#{order_id}", "sk": "PAY", "ref": started.provider_ref, "url": started.pay_url})
+
+
+def find_session(order_id: str) -> Started | None:
+    """What a provider opened for an order, or None.
+
+    Access: get O#<order_id>/PAY, strongly consistent, 1 read unit.
+    """
+    key = to_row({"pk": f"O#{order_id}", "sk": "PAY"})
+    found = dynamodb().get_item(TableName=table_name(), Key=key, ConsistentRead=True)
+    if "Item" not in found:
+        return None
+    row = from_row(found["Item"])
+    return Started(row["url"], row.get("ref"))
 
 
 def put_notice(notice: Notice, now: int, *, is_matched: bool) -> None:

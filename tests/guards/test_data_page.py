@@ -14,6 +14,8 @@ from chalicelib.fulfilment.reveal import reveal_order
 from chalicelib.inventory.figures import recount_held
 from chalicelib.orders import order_row
 from chalicelib.orders import store as orders
+from chalicelib.payments import store as sessions
+from chalicelib.payments.model import Started
 from chalicelib.orders.release_unpaid import release_all_due
 from chalicelib.payments.receive_notice import receive_notice
 from chalicelib.refunds.finish_refund import finish_refunds
@@ -193,6 +195,7 @@ def play_everything(clock):
     late = shop.make_product(now, keys_in_stock=2, delivery={"mode": "delayed", "delay_minutes": 5})
     shop.pay(shop.place({late: 1}, now), now)
     shop.place({late: 1}, now)
+    sessions.put_session(seen.order_id, Started("https://pay.example/cs_1", "cs_1"))
     recount_held(now)
     receive_notice(shop.paid_notice(seen, event_id="stray", payment_id="pay_0000000000000000", provider_txn="t"), now)
     orders.fence_take(order_id_for(shop.SHOP, "never placed"), "0000000000000", now)

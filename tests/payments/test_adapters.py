@@ -53,6 +53,10 @@ def test_sandbox_and_stripe_are_there_and_nothing_else_can_be_named():
         assert load_plug(adapters, name) is None
 
 
+def test_it_says_whether_what_it_opens_must_be_kept(adapter: ModuleType):
+    assert isinstance(adapter.KEEPS_SESSION, bool)
+
+
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_it_has_the_five_functions_with_these_parameters(name: str, adapter: ModuleType):
     signature = inspect.signature(getattr(adapter, name))

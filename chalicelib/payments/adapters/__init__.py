@@ -11,6 +11,9 @@
     find_refund(payment, refund_id) -> RefundResult | None
         Ask what became of a refund; None when the provider has never heard of it.
 
+    KEEPS_SESSION
+        True when `start` makes something at the provider whose handle must be kept to find the payment again.
+
 Raises: payments.bad_notice (read_notice: any failure of verification), payments.provider_unavailable (start: timeout,
          5xx,
 unreadable), payments.provider_refused (start: a definite no). `refund` answers `unknown` instead of raising when the

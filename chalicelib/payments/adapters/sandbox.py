@@ -30,6 +30,8 @@ SIGNATURE_HEADER = "Sandbox-Signature"
 _KINDS: dict[Any, NoticeKind] = {"payment.paid": "paid", "payment.failed": "failed"}
 _OUT_OF_REACH = (BotoCoreError, ClientError, Busy)
 
+KEEPS_SESSION = False
+
 
 def start(payment: Payment, now: int) -> Started:
     if not settings.has_sandbox():

@@ -36,6 +36,8 @@ _REFUND_EVENTS = ("refund.created", "refund.updated", "refund.failed", "charge.r
 _REFUND_KINDS: dict[str | None, NoticeKind] = {"succeeded": "refunded", "failed": "refund_failed"}
 _NOT_JUDGED = (401, 403, 409, 429)  # wrong key, no right, same key under way, too many: no word about the money
 
+KEEPS_SESSION = True
+
 
 def start(payment: Payment, now: int) -> Started:
     """Open a Checkout Session. A repeat is the same request, byte for byte: Stripe answers with the same session."""
