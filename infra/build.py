@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from infra.dependencies import NoWheel, dependencies_zip
 from infra.zip import MAX_UNZIPPED_BYTES, rebuild_zip
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,7 +54,13 @@ def build(stage: str, architecture: str | None = None) -> Path:
     (target / "overlay.json").write_text(json.dumps(overlay, indent=1))
     _package(source, target, stage)
     template = _finish_template(target, config, stage)
-    zipped, unzipped = rebuild_zip(target / "deployment.zip")
+    try:
+        dependencies = dependencies_zip(
+            ROOT / "requirements.txt", architecture or config["lambda_architecture"], BUILD / "dependencies"
+        )
+    except NoWheel as error:
+        raise BuildFailed(f"a dependency has no wheel for Lambda: {error}") from error
+    zipped, unzipped = rebuild_zip(target / "deployment.zip", dependencies)
     if unzipped > MAX_UNZIPPED_BYTES:
         raise BuildFailed(f"the package is {unzipped:,} bytes unzipped; Lambda takes {MAX_UNZIPPED_BYTES:,}")
     shutil.rmtree(source)
@@ -221,7 +228,7 @@ def _copy_source(source: Path, config: dict, architecture: str | None) -> None:
     """Only what runs: nothing of the tests, tools or local data can end up in the zip."""
     source.mkdir(parents=True)
     shutil.copy(ROOT / "app.py", source)
-    shutil.copy(ROOT / "requirements.txt", source)
+    (source / "requirements.txt").touch()  # Chalice packs the app alone; see infra/dependencies.py
     shutil.copytree(ROOT / "chalicelib", source / "chalicelib", ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
     (source / ".chalice").mkdir()
     for policy in (ROOT / ".chalice").glob("policy-*.json"):
@@ -246,8 +253,6 @@ def _package(source: Path, target: Path, stage: str) -> None:
     text = output.stdout + output.stderr
     if output.returncode or not (target / "sam.json").exists():  # it answers 0 on many a failure
         raise BuildFailed(f"chalice package failed:\n{text}")
-    if "Could not install" in text:  # Chalice goes on without a wheel it could not find
-        raise BuildFailed(f"a dependency has no wheel for Lambda:\n{text}")
 
 
 def _finish_template(target: Path, config: dict, stage: str) -> dict:
