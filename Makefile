@@ -64,10 +64,12 @@ check-infra: setup ## Security rules for the templates (checkov; installs itself
 	@test -x $(CHECKOV)/bin/checkov || { echo "==> installing checkov into $(CHECKOV) (large)"; \
 	  $(PYTHON) -m venv $(CHECKOV) && $(CHECKOV)/bin/python -m pip install --disable-pip-version-check -q -r infra/requirements-checkov.txt; }
 	@$(VENV)/python -m infra.build --stage prod
+	@$(VENV)/python -m infra.lint --stage prod
 	@$(CHECKOV)/bin/checkov --config-file infra/checkov.yaml
 
 package: setup ## Build what is deployed into .build/<STAGE>, checked (STAGE=prod)
 	@$(VENV)/python -m infra.build --stage $(STAGE)
+	@$(VENV)/python -m infra.lint --stage $(STAGE)
 
 deploy: package ## Deploy to AWS (STAGE=prod REGION=eu-central-1); needs the AWS CLI and credentials
 	@$(VENV)/python -m infra.deploy --stage $(STAGE) --region "$(REGION)"
