@@ -1,4 +1,4 @@
-"""The running API against its own document, with data made up by schemathesis: nothing undocumented, nothing unhandled."""
+"""The running API against its own document, on data schemathesis makes up: nothing undocumented, nothing unhandled."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def test_the_api_keeps_to_its_document(address, scope, paths, tmp_path):
 
     done = subprocess.run(
         [
-            str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(HERE / "schemathesis.toml"), "run",
-            f"{address}/openapi.json", "--header", f"Authorization: Bearer {key}", "--generation-deterministic",
+            str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(HERE / "schemathesis.toml"),
+            "run", f"{address}/openapi.json", "--header", f"Authorization: Bearer {key}", "--generation-deterministic",
             "--max-examples", "4", "--phases", "examples,coverage,fuzzing", "--checks", "all", "--no-color",
             # API Gateway answers an unknown method like an unknown path, 404: it cannot say 405.
             "--exclude-checks", "unsupported_method", "--include-path-regex", paths,

@@ -14,9 +14,9 @@ from chalicelib.fulfilment.reveal import reveal_order
 from chalicelib.inventory.figures import recount_held
 from chalicelib.orders import order_row
 from chalicelib.orders import store as orders
+from chalicelib.orders.release_unpaid import release_all_due
 from chalicelib.payments import store as sessions
 from chalicelib.payments.model import Started
-from chalicelib.orders.release_unpaid import release_all_due
 from chalicelib.payments.receive_notice import receive_notice
 from chalicelib.refunds.finish_refund import finish_refunds
 from chalicelib.refunds.model import AskRefund

@@ -1,4 +1,4 @@
-"""Canaries: known keys, phones and credentials go through a whole sale, and are then looked for everywhere they must not be."""
+"""Canaries: known keys, phones and credentials go through a whole sale, then are looked for where they must not be."""
 
 from __future__ import annotations
 
