@@ -110,10 +110,12 @@ def check_invariants(now: int, *, shown: Shown | None = None, bank: Bank | None 
     quarantined = _check_keys(shelves, where)
     for order in orders:
         _check_goods(order)
-        _check_money(order, _captures(order, rows, bank))
+        captured = _captures(order, rows, bank)
+        _check_money(order, captured)
         _check_history(order)
         if is_quiet:
             _check_settled(order, now)
+            assert not captured or "paid" in order, f"I2 {order['pk']} ({order['st']}): money came and nobody noticed"
     if shown is not None:
         _check_shown(shown, where, quarantined, rows)
     if bank is not None:
@@ -220,7 +222,6 @@ def _captures(order: dict, rows: list[dict], bank: Bank | None) -> dict[str, tup
 def _check_money(order: dict, captured: dict[str, tuple[int, dict[str, int]]]) -> None:
     """I3: what went back never exceeds what came, per capture; and our books are the provider's."""
     name = order["pk"].removeprefix("O#")
-    assert not captured or "paid" in order, f"I2 {name} ({order['st']}): money came and nobody noticed"
     for txn, (minor, refunds) in captured.items():
         assert sum(refunds.values()) <= minor, f"I3 {name}: more went back than {txn} brought"
     theirs = {refund_id: minor for _, refunds in captured.values() for refund_id, minor in refunds.items()}

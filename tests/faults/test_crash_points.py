@@ -28,6 +28,7 @@ def play_crash_points(names: tuple[str, ...], clock) -> dict[str, int]:
     counts: dict[str, int] = {}
     for name in names:
         flow = FLOWS[name]
+        world.products.clear()
         subject = flow.start(world)
         calls = count_calls(lambda flow=flow, subject=subject: flow.act(world, subject))
         flow.check_end(subject)

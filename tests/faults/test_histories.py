@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from chalicelib.checkout.place_order import place_order
 from chalicelib.core.errors import Refused
@@ -36,10 +37,10 @@ from tests.faults.bank import open_bank
 from tests.faults.hooks import LOST, NOT_NOW, Crash, at_call, faults, new_process
 
 SEED = int(os.environ.get("HISTORY_SEED", "20260301"))
-HISTORIES = int(os.environ.get("HISTORIES", "10"))
+HISTORIES = int(os.environ.get("HISTORIES", "8"))
 START = 1_772_323_200
 
-which = st.integers(0, 5)
+which = st.sampled_from([0, 0, 1, 1, 2, 3, 4])
 # Most acts go well; the others fail at one of their first calls.
 troubles = st.one_of(
     st.none(),
@@ -52,6 +53,7 @@ class Histories(RuleBasedStateMachine):
     """One shop with two products of few keys, one handed out at once, one after half an hour."""
 
     backend_url = ""
+    seen: ClassVar[set[str]] = set()  # every status that any order of any history came to
 
     def __init__(self):
         super().__init__()
@@ -67,7 +69,7 @@ class Histories(RuleBasedStateMachine):
         self.shown = Shown()
         self.wishes: list[SimpleNamespace] = []
         self.notices: list[Notice] = []
-        self.refund_no = 0
+        self.refund_no = self.steps = 0
         self.products = [
             shop.make_product(START, keys_in_stock=5, hold_minutes=2),
             shop.make_product(START, keys_in_stock=3, delivery={"mode": "delayed", "delay_minutes": 30}),
@@ -90,6 +92,13 @@ class Histories(RuleBasedStateMachine):
                 new_process()
             except (Refused, ClientError, BotoCoreError):
                 pass
+
+    @initialize()
+    def open_for_business(self):
+        for first, second in ((2, 0), (1, 1), (3, 2)):
+            self.place(first, second, None)
+        for number in (0, 1):
+            self.pay(number, "right", True, None)
 
     @rule(first=st.integers(0, 4), second=st.integers(0, 2), trouble=troubles)
     def place(self, first, second, trouble):
@@ -156,7 +165,7 @@ class Histories(RuleBasedStateMachine):
     def reveal(self, number, trouble):
         self._try(lambda: self.shown.reveal(self._order_id(number), self.clock.at), trouble)
 
-    @rule(number=which, line=st.sampled_from([None, 1, 2]), is_operator=st.booleans(), trouble=troubles,
+    @rule(number=which, line=st.sampled_from([None, None, 1, 2]), is_operator=st.booleans(), trouble=troubles,
           mood=st.sampled_from(["", "", "lost", "unsure", "deaf", "failed"]))  # fmt: skip
     def refund(self, number, line, is_operator, trouble, mood):
         self.refund_no += 1
@@ -180,8 +189,11 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def no_key_is_in_two_places(self):
-        """Between any two acts; what only holds at rest is checked at the end."""
-        check_invariants(self.clock.at, shown=self.shown, bank=None, is_quiet=False)
+        """Now and then between two acts; what only holds at rest is checked at the end."""
+        self.steps += 1
+        if self.steps % 4:
+            return
+        check_invariants(self.clock.at, shown=self.shown, bank=self.bank, is_quiet=False)
 
     def teardown(self):
         try:
@@ -190,19 +202,19 @@ class Histories(RuleBasedStateMachine):
                     receive_notice(notice, self.clock.at)
             now = quiesce(self.clock, seconds=(61, 3_700, 3_700))
             check_invariants(now, shown=self.shown, bank=self.bank)
+            for order in orders.get_orders([wish.order_id for wish in self.wishes]):
+                self.seen.update(entry.status for entry in order.history)
         finally:
             self.patch.undo()
             forget_everything()
 
 
-def play_histories(
-    backend_url: str, number: int, *, phases: tuple[Phase, ...] = (Phase.generate, Phase.shrink)
-) -> None:
+def play_histories(backend_url: str, number: int, *, phases: tuple[Phase, ...] = (Phase.generate,)) -> None:
     Histories.backend_url = backend_url
     run_state_machine_as_test(
         seed(SEED)(Histories),
         settings=settings(
-            max_examples=number, stateful_step_count=25, deadline=None, database=None, phases=phases,
+            max_examples=number, stateful_step_count=30, deadline=None, database=None, phases=phases,
             suppress_health_check=list(HealthCheck), print_blob=False,
         ),
     )  # fmt: skip
@@ -211,3 +223,5 @@ def play_histories(
 def test_any_history_ends_well(backend, stack):
     print(f"HISTORY_SEED={SEED} HISTORIES={HISTORIES}")
     play_histories(backend.url, HISTORIES)
+    missing = {"delivered", "expired", "cancelled", "needs_review", "refunding", "refunded"} - Histories.seen
+    assert not missing, f"histories in which no order ever was {missing} prove little"
