@@ -129,4 +129,4 @@ def play_pairs(pairs, before, ends, clock, patch) -> int:
     ids=["unpaid", "paid", "paid late"],
 )
 def test_whatever_comes_in_between_an_order_has_one_legal_end(clock, monkeypatch, pairs, before, ends):
-    assert play_pairs(pairs, before, ends, clock, monkeypatch) >= 3 * len(pairs) - 2
+    assert play_pairs(pairs, before, ends, clock, monkeypatch) >= 2 * len(pairs)

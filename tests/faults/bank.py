@@ -24,6 +24,8 @@ class Capture:
 class Bank:
     """`moods`: what becomes of the next refund calls, e.g. "lost" (paid, the answer never comes) or "failed"."""
 
+    KEEPS_SESSION = False  # of the contract of adapters: this provider knows a payment by our id alone
+
     captures: dict[str, Capture] = field(default_factory=dict)  # by txn
     refunds: dict[str, tuple[str, int]] = field(default_factory=dict)  # our refund id -> (txn, amount)
     moods: list[str] = field(default_factory=list)

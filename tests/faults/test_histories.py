@@ -37,7 +37,7 @@ from tests.faults.bank import open_bank
 from tests.faults.hooks import LOST, NOT_NOW, Crash, at_call, faults, new_process
 
 SEED = int(os.environ.get("HISTORY_SEED", "20260301"))
-HISTORIES = int(os.environ.get("HISTORIES", "8"))
+HISTORIES = int(os.environ.get("HISTORIES", "6"))
 START = 1_772_323_200
 
 which = st.sampled_from([0, 0, 1, 1, 2, 3, 4])

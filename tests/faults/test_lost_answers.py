@@ -169,7 +169,7 @@ def test_while_kms_is_out_nothing_is_shown_or_locked_and_later_everything_is(clo
 def test_a_refund_without_an_answer_is_asked_about_and_never_paid_twice(clock, monkeypatch, mood):
     bank = open_bank(monkeypatch)
     world = World(clock)
-    product_id = _product(world)
+    product_id = _product(world, 5)
     order = shop.place({product_id: 2}, clock.at)
     txn = bank.capture(f"pay_{order.order_id[4:]}", order.total_minor, "CNY").txn
     shop.receive_notice(shop.paid_notice(order, provider_txn=txn), clock.at)
