@@ -48,7 +48,7 @@ demo: setup ## Tell the whole story over HTTP against a running `make run`; fail
 	@$(VENV)/python -m infra.local.demo --credentials $(LOCAL)/credentials.json
 
 test: setup ## The whole test suite (TESTS=path for a part)
-	@$(VENV)/python -m pytest -n 2 --dist loadfile $(TESTS)
+	@$(VENV)/python -m pytest -n 2 --dist worksteal $(TESTS)
 
 bench: setup ## Measure requests, write units, conflicts, import speed, cold start against their budgets
 	@$(VENV)/python -m benchmarks
