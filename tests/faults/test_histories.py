@@ -37,7 +37,7 @@ from tests.faults.bank import open_bank
 from tests.faults.hooks import LOST, NOT_NOW, Crash, at_call, faults, new_process
 
 SEED = int(os.environ.get("HISTORY_SEED", "20260301"))
-HISTORIES = int(os.environ.get("HISTORIES", "6"))
+HISTORIES = int(os.environ.get("HISTORIES", "7"))
 START = 1_772_323_200
 
 which = st.sampled_from([0, 0, 1, 1, 2, 3, 4])
@@ -95,10 +95,12 @@ class Histories(RuleBasedStateMachine):
 
     @initialize()
     def open_for_business(self):
-        for first, second in ((2, 0), (1, 1), (3, 2)):
+        for first, second in ((2, 0), (1, 1), (3, 2), (1, 0)):
             self.place(first, second, None)
         for number in (0, 1):
             self.pay(number, "right", True, None)
+        self.pay(2, "less", False, None)
+        self.cancel(3, None)
 
     @rule(first=st.integers(0, 4), second=st.integers(0, 2), trouble=troubles)
     def place(self, first, second, trouble):
