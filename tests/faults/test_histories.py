@@ -95,7 +95,7 @@ class Histories(RuleBasedStateMachine):
 
     @initialize()
     def open_for_business(self):
-        for first, second in ((2, 0), (1, 1), (3, 2), (1, 0)):
+        for first, second in ((2, 0), (1, 1), (2, 1), (1, 0), (1, 0)):
             self.place(first, second, None)
         for number in (0, 1):
             self.pay(number, "right", True, None)
