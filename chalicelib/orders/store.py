@@ -13,7 +13,9 @@ The index `timeline` (keys only) lists orders by the instant their hold ends; wr
 
 from __future__ import annotations
 
+import random
 import secrets
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -310,6 +312,8 @@ def _batch_get(order_ids: list[str]) -> Iterator[dict[str, Any]]:
             for row in answer["Responses"].get(table_name(), []):
                 yield from_row(row)
             wanted = answer.get("UnprocessedKeys") or {}
+            if wanted:  # the table asks for a moment
+                time.sleep(random.uniform(0, 0.05))
 
 
 def _key(order_id: str) -> dict[str, dict]:
