@@ -12,12 +12,15 @@ SCOPE ?= operator
 SHOP ?=
 TESTS ?= tests
 
+# Debian ships Python without the part that makes virtual environments: fetch it, with rights, or say what to do.
+ENSURE_VENV = $(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || infra/local/install-venv.sh $(PYTHON)
+
 VENV := .venv/bin
 BACKEND := .local/ministack-venv
 CHECKOV := .local/checkov-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run reset demo test bench check check-infra package deploy api-key revoke-key format clean
+.PHONY: help setup run reset demo test coverage bench check check-infra package deploy api-key revoke-key format clean
 
 help: ## Show what there is
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,13 +30,13 @@ setup: .venv/.ready $(BACKEND)/.ready ## Install everything into .venv and .loca
 .venv/.ready: requirements.txt requirements-dev.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11 to 3.13 is needed; say PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "==> 1/2 installing the product and its tools into .venv (a minute or two, once)"
-	@test -x $(VENV)/python || $(PYTHON) -m venv .venv || { echo "On Debian: apt-get install python3-venv"; exit 1; }
+	@test -x $(VENV)/python || { $(ENSURE_VENV); $(PYTHON) -m venv .venv; }
 	@$(VENV)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
 $(BACKEND)/.ready: requirements-local.txt
 	@echo "==> 2/2 installing the embedded backend into $(BACKEND)"
-	@test -x $(BACKEND)/bin/python || $(PYTHON) -m venv $(BACKEND)
+	@test -x $(BACKEND)/bin/python || { $(ENSURE_VENV); $(PYTHON) -m venv $(BACKEND); }
 	@$(BACKEND)/bin/python -m pip install --disable-pip-version-check -r requirements-local.txt
 	@touch $@
 
@@ -49,6 +52,10 @@ demo: setup ## Tell the whole story over HTTP against a running `make run`; fail
 
 test: setup ## The whole test suite (TESTS=path for a part)
 	@$(VENV)/python -m pytest -n 2 --dist worksteal $(TESTS)
+
+coverage: setup ## The same suite with the lines it never ran, by file
+	@$(VENV)/python -m pytest -n 2 --dist worksteal -q --cov=app --cov=chalicelib --cov=infra --cov-branch \
+	  --cov-report=term-missing:skip-covered $(TESTS)
 
 bench: setup ## Measure requests, write units, conflicts, import speed, cold start against their budgets
 	@$(VENV)/python -m benchmarks

@@ -15,6 +15,7 @@ from chalicelib.core.errors import InvalidRequest
 from chalicelib.core.ids import new_take_id, order_id_for
 from chalicelib.inventory import store as inventory
 from chalicelib.inventory.errors import OutOfStock
+from chalicelib.inventory.model import Take
 from chalicelib.orders import store as orders
 from chalicelib.orders.errors import MerchantOrderNoUsed, OrderChanged
 from chalicelib.orders.model import Order
@@ -55,10 +56,10 @@ def _place(wanted: PlaceOrder, shop_id: str, by: str, now: int) -> tuple[Order, 
     )  # fmt: skip
 
     # 3 apply: every line's keys or none, then the order that owns them
-    takes = []
+    takes: list[Take] = []
+    keys_wanted = [(line.product_id, line.quantity) for line in lines]
     try:
-        for line in lines:
-            takes.append(inventory.take(line.product_id, line.quantity, order_id=order_id, take_id=take_id, now=now))
+        inventory.take_for(keys_wanted, order_id=order_id, take_id=take_id, now=now, taken=takes)
     except OutOfStock:
         _give_back(takes)
         earlier = orders.find_order(order_id)  # a repeat of a request whose keys were the last ones

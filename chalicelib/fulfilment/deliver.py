@@ -86,12 +86,11 @@ def _hand_out(order: Order, line_ids: set[int], now: int, by: str, note: str) ->
     without = lines_without_keys(order)
     if not without:
         return orders.save(order, deliver(order, line_ids, now, by, note))
-    take_id, takes = new_take_id(now), []
+    take_id = new_take_id(now)
+    takes: list[Take] = []
+    keys_wanted = [(line.product_id, line.quantity) for line in without]
     try:
-        for line in without:
-            takes.append(
-                inventory.take(line.product_id, line.quantity, order_id=order.order_id, take_id=take_id, now=now)
-            )
+        inventory.take_for(keys_wanted, order_id=order.order_id, take_id=take_id, now=now, taken=takes)
         extents = {line.product_id: tuple(take.extents) for line, take in zip(without, takes, strict=True)}
         owning = with_keys(order, take_id, extents)
         handed = deliver(replace(owning, version=order.version), line_ids, now, by, note)

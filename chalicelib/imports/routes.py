@@ -12,8 +12,8 @@ from chalicelib.core.ids import new_id
 from chalicelib.edge.errors import IdempotencyMismatch
 from chalicelib.edge.http import Call, endpoint
 from chalicelib.edge.idempotency import REPLAYED, resource_for
+from chalicelib.imports.answers import Import, ImportCreated, NewImport, Progress, RefusedLine, Upload
 from chalicelib.imports.errors import BatchExpired, FileTooLarge, ImportNotFound, NotUploaded, UnreadableFile
-from chalicelib.imports.model import Import, ImportCreated, NewImport, Progress, RefusedLine, Upload
 
 bp = Blueprint(__name__)
 

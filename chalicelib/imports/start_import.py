@@ -8,8 +8,9 @@ from chalicelib.aws import files, queues
 from chalicelib.catalog.errors import NoSuchProduct, UnknownProduct
 from chalicelib.catalog.store import get_product
 from chalicelib.imports import store
+from chalicelib.imports.answers import NewImport
 from chalicelib.imports.errors import BatchExpired, FileTooLarge, NotUploaded, UnreadableFile
-from chalicelib.imports.model import MAX_FILE_BYTES, NewImport
+from chalicelib.imports.model import MAX_FILE_BYTES
 from chalicelib.imports.rules import BOM, RESUME_SECONDS, unreadable
 
 CONTENT_TYPES = {"csv": "text/csv", "txt": "text/plain"}

@@ -19,6 +19,7 @@ HELP_ALWAYS = 18  # entries from which every buyer helps
 HELP_SECONDS = 5  # how old an entry is before others look after it: until then its own process is about to
 GRACE_SECONDS = 30  # how long a take may stay unsettled before the sweeper asks whose it is
 MAX_PIECES = 99  # a transaction holds 100 writes
+MAX_LOTS = 90  # of one order: closing it writes the order and a return shelf per lot, in one transaction
 KEPT_MARKS = 60  # batches of change records remembered per product; 60 marks keep the row under 1 KB
 COUNT_OVERLAP_SECONDS = 5  # an order this young may be missing from the index that the full count walks
 _FRAGMENTED_RUNS = 20
@@ -85,6 +86,7 @@ def plan_take(
     dice: random.Random,
     favourite: str | None = None,
     avoided: frozenset[str] = frozenset(),
+    most_lots: int = MAX_LOTS,
 ) -> Step:
     """The next thing to try, given what is known of the shelves.
 
@@ -93,6 +95,7 @@ def plan_take(
     is_fresh  everything in `known` was just read with strong consistency: only then may the answer be SoldOut
     favourite the shelf this process took from last: staying there lets its own journal entries be removed for free
     avoided   shelves whose journal is full at this moment
+    most_lots so many lots the keys may come from at most: more could not be given back in one transaction
 
     One shelf that has enough is taken from directly. Else everything left is gathered, earliest lot first.
     """
@@ -117,13 +120,33 @@ def plan_take(
             break
     if not is_fresh:
         return Look()
-    if len(sources) > MAX_PIECES:
-        # More shelves than one transaction can hold: the fullest ones, whatever their lot.
-        sources = sorted(sources, key=lambda shelf: -shelf.free)[:MAX_PIECES]
+    if len(sources) > MAX_PIECES or len({lot_id_of(shelf.shelf_id) for shelf in sources}) > most_lots:
+        sources = _fullest([known[one] for lot in lots for one in lot.shelves if one in known], avoided, most_lots)
         missing = quantity - sum(shelf.free for shelf in sources)
     if missing > 0:
         return SoldOut(sum(shelf.free for shelf in sources))
     return Gather(tuple(_gather(quantity, sources)))
+
+
+def _fullest(shelves: list[Shelf], avoided: frozenset[str], most_lots: int) -> list[Shelf]:
+    """When the keys lie too scattered for one transaction: the fullest shelves of the fullest lots, of whatever age."""
+    sources = [shelf for shelf in shelves if shelf.free > 0 and shelf.shelf_id not in avoided]
+    free: dict[str, int] = {}
+    for shelf in sources:
+        free[lot_id_of(shelf.shelf_id)] = free.get(lot_id_of(shelf.shelf_id), 0) + shelf.free
+    kept = set(sorted(free, key=lambda lot_id: -free[lot_id])[:most_lots])
+    fitting = [shelf for shelf in sources if lot_id_of(shelf.shelf_id) in kept]
+    return sorted(fitting, key=lambda shelf: -shelf.free)[:MAX_PIECES]
+
+
+def lot_id_of(shelf_id: str) -> str:
+    """The lot a shelf belongs to.
+
+    Example:
+        >>> lot_id_of("lot_1#r3")
+        'lot_1'
+    """
+    return shelf_id.partition("#")[0]
 
 
 def _choose(fitting: list[Shelf], favourite: str | None, dice: random.Random) -> Shelf:

@@ -26,11 +26,14 @@ _CLEANED_AT_ONCE = 16
 Given = Sequence[tuple[str, Sequence[Extent]]]  # (order id, extents) of orders that give keys back
 
 
-def take(product_id: str, quantity: int, *, order_id: str, take_id: str, now: int) -> Take:
+def take(
+    product_id: str, quantity: int, *, order_id: str, take_id: str, now: int, most_lots: int = rules.MAX_LOTS
+) -> Take:
     """Lift `quantity` free keys of a product off the shelves for an order that is about to be written.
 
     Earliest-expiring lot first, all or nothing. One take id may serve several products of an order, but no product
-    twice. When this raises, the caller writes no order under it: whatever an unanswered try may still do is swept back.
+    twice; `most_lots` is what is left of the lots one order may have. When this raises, the caller writes no order
+    under it: whatever an unanswered try may still do is swept back.
 
     Access:  update of one shelf, 1 write; a transaction over several shelves when none has enough; a batch get of the
              product's shelves and pool row when too little is known, and always before a refusal.
@@ -39,12 +42,13 @@ def take(product_id: str, quantity: int, *, order_id: str, take_id: str, now: in
     """
     if memory.is_sold_out(product_id, quantity):
         raise OutOfStock()
-    search = _Search(product_id, quantity)
+    search = _Search(product_id, quantity, most_lots)
     doubt: Doubt | None = None
     for number in range(_TRIES):
         step = search.next_step(now)
         if isinstance(step, rules.SoldOut):
-            memory.remember_sold_out(product_id, step.free)
+            if most_lots == rules.MAX_LOTS:  # of fewer lots it says nothing to the next buyer
+                memory.remember_sold_out(product_id, step.free)
             raise OutOfStock()
         if isinstance(step, rules.Look):
             search.look()
@@ -74,11 +78,24 @@ def take(product_id: str, quantity: int, *, order_id: str, take_id: str, now: in
     raise Busy()
 
 
+def take_for(wanted: Sequence[tuple[str, int]], *, order_id: str, take_id: str, now: int, taken: list[Take]) -> None:
+    """Take keys of several products for one order, appending to `taken` as it goes, so that a failure half-way can be
+    given back. All together come from at most 90 lots, and every product still to come is left at least one.
+
+    Raises: as `take`
+    """
+    left = rules.MAX_LOTS
+    for number, (product_id, quantity) in enumerate(wanted):
+        most_lots = left - (len(wanted) - number - 1)
+        taken.append(take(product_id, quantity, order_id=order_id, take_id=take_id, now=now, most_lots=most_lots))
+        left -= len({extent[0] for extent in taken[-1].extents})
+
+
 class _Search:
     """What one take knows of the shelves while it tries: from memory at first, from the table as it goes on."""
 
-    def __init__(self, product_id: str, quantity: int) -> None:
-        self.product_id, self.quantity = product_id, quantity
+    def __init__(self, product_id: str, quantity: int, most_lots: int) -> None:
+        self.product_id, self.quantity, self.most_lots = product_id, quantity, most_lots
         lots = memory.recall_pool(product_id)
         if lots is None:
             lots = pool_store.get_lots(product_id)
@@ -98,7 +115,7 @@ class _Search:
         """
         step = rules.plan_take(
             self.quantity, rules.sellable(self.lots, now), self.known, is_fresh=self.is_fresh, dice=memory.dice,
-            favourite=self.favourite, avoided=frozenset(self.avoided | self.closed),
+            favourite=self.favourite, avoided=frozenset(self.avoided | self.closed), most_lots=self.most_lots,
         )  # fmt: skip
         if not isinstance(step, rules.SoldOut):
             return step
@@ -172,7 +189,7 @@ def _taken(order_id: str, take_id: str, attempt: Attempt, *, is_clean: bool) -> 
         Piece(
             allocator=shelf_id,
             journal_key=rules.journal_key(order_id, rules.count_keys(runs), take_id),
-            extents=tuple((shelf_id.partition("#")[0], start, count) for start, count in runs),
+            extents=tuple((rules.lot_id_of(shelf_id), start, count) for start, count in runs),
             is_clean=is_clean,
         )
         for shelf_id, runs in (attempt.taken or {}).items()

@@ -13,8 +13,8 @@ from chalicelib.aws.clients import dynamodb, s3, sqs
 from chalicelib.core import settings
 from chalicelib.core.ids import new_id, new_take_id
 from chalicelib.imports import store, workers
+from chalicelib.imports.answers import NewImport
 from chalicelib.imports.import_chunk import import_chunk
-from chalicelib.imports.model import NewImport
 from chalicelib.imports.plan_import import plan_import
 from chalicelib.imports.start_import import create_import, start_import
 from chalicelib.inventory import memory

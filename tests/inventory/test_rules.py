@@ -23,9 +23,9 @@ def known(*shelves: Shelf, empty: tuple[str, ...] = ()) -> dict[str, Shelf]:
     return {one.shelf_id: one for one in (*shelves, *(Shelf(shelf_id) for shelf_id in empty))}
 
 
-def plan(quantity, lots, seen, *, is_fresh=False, favourite=None, avoided=()):
+def plan(quantity, lots, seen, *, is_fresh=False, favourite=None, avoided=(), most_lots=rules.MAX_LOTS):
     return rules.plan_take(
-        quantity, lots, seen,
+        quantity, lots, seen, most_lots=most_lots,
         is_fresh=is_fresh, dice=random.Random(1), favourite=favourite, avoided=frozenset(avoided),
     )  # fmt: skip
 
@@ -123,6 +123,19 @@ def test_a_gather_over_more_shelves_than_a_transaction_holds_uses_the_fullest():
     assert len(step.parts) <= rules.MAX_PIECES
     assert sum(rules.count_keys(part.taken) for part in step.parts) == 150
     assert plan(200, lots, seen, is_fresh=True) == SoldOut(99 + 80)
+
+
+def test_the_keys_of_one_order_come_from_no_more_lots_than_one_transaction_can_give_back_to():
+    lots = [OpenLot(f"lot_{number:03}", NEVER, 1, 1) for number in range(120)]
+    seen = {one: shelf(one) for lot in lots for one in lot.shelves} | known(
+        *(shelf(lot.main_shelves[0], (0, 3 if number >= 115 else 1)) for number, lot in enumerate(lots))
+    )
+    assert isinstance(plan(90, lots, seen, is_fresh=True), Gather)
+    step = plan(100, lots, seen, is_fresh=True)  # the first 100 lots would do, but for the limit: the fullest are used
+    assert len({rules.lot_id_of(part.shelf_id) for part in step.parts}) == 90
+    assert sum(rules.count_keys(part.taken) for part in step.parts) == 100
+    assert plan(101, lots, seen, is_fresh=True) == SoldOut(100)
+    assert plan(4, lots, seen, is_fresh=True, most_lots=1) == SoldOut(3)
 
 
 @pytest.mark.parametrize(

@@ -165,3 +165,25 @@ def test_one_line_of_several_is_refunded_alone(clock):
     assert (stock(first, clock.at).available, stock(second, clock.at).available) == (3, 5)
     rest = ask(partly, clock.at)
     assert (status_of(rest), sum(one.amount_minor for one in rest.refunds)) == ("refunded", order.total_minor)
+
+
+def test_an_order_of_crumbs_from_very_many_lots_can_still_be_closed_and_refunded(clock):
+    crumbs, more = (shop.make_product(clock.at) for _ in range(2))
+    for product_id, lots in ((crumbs, 92), (more, 3)):
+        for _ in range(lots):
+            shop.add_keys(product_id, 1, clock.at, sealed=False)
+    with pytest.raises(OutOfStock):  # 92 keys are there, in more lots than one transaction can give back to
+        shop.place({crumbs: 91}, clock.at)
+    with pytest.raises(OutOfStock):
+        shop.place({crumbs: 90, more: 1}, clock.at)
+    assert (stock(crumbs, clock.at).available, stock(more, clock.at).available) == (92, 3)
+
+    order = shop.place({crumbs: 89, more: 1}, clock.at)
+    assert cancel_order(order, by="key_test", now=clock.at).closed == "cancelled"
+    order = shop.place({crumbs: 88, more: 2}, clock.at)
+    assert release_due([order.order_id], clock.advance(901)).failed == set()
+    assert status_of(orders.get_order(order.order_id)) == "expired"
+    order = shop.place({crumbs: 90}, clock.at)
+    shop.pay(order, clock.at)
+    assert status_of(ask(orders.get_order(order.order_id), clock.at)) == "refunded"
+    assert (stock(crumbs, clock.at).available, stock(more, clock.at).available) == (92, 3)
