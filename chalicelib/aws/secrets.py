@@ -2,7 +2,8 @@
 
     kamiflow/<stage>/root         64 random characters; every internal key is derived from it by purpose
     kamiflow/<stage>/fingerprint  keys the duplicate guard of card keys; only the import worker may read it
-    kamiflow/<stage>/<provider>   a payment provider's credentials, JSON
+    kamiflow/<stage>/<provider>   a payment provider's credentials for the whole stage, JSON
+    kamiflow/<stage>/pay/<id>     those of one payment account, JSON (`payments/account_store.py`)
 
 A missing secret fails closed: the call that needs it is refused, nothing falls back to a default.
 """
@@ -45,6 +46,11 @@ def find_secret(name: str) -> dict | None:
 def derived_key(purpose: str) -> bytes:
     """A 32-byte key for one purpose ('order-token', 'cursor', …): HMAC-SHA256 of the purpose under the root secret."""
     return hmac.digest(read_secret("root").encode(), f"kamiflow/{purpose}".encode(), hashlib.sha256)
+
+
+def forget_secret(name: str) -> None:
+    """Read this one anew the next time: it was just written."""
+    _kept.pop(name, None)
 
 
 def forget_secrets() -> None:

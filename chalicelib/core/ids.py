@@ -63,22 +63,39 @@ def order_id_for(shop_id: str, merchant_order_no: str) -> str:
     return "ord_" + to_base32(int.from_bytes(digest[:10], "big"), 16)
 
 
-def payment_id_for(order_id: str) -> str:
-    """The id under which a provider knows the payment of an order: derivable both ways, so it needs no index."""
-    return "pay_" + order_id.removeprefix("ord_")
+def payment_id_for(order_id: str, attempt: int = 1) -> str:
+    """The id under which a provider knows the payment of an order: derivable both ways, so it needs no index. A second
+    attempt (another provider, another way to pay) is told apart by its number.
+
+    Example:
+        >>> payment_id_for("ord_0123456789abcdef"), payment_id_for("ord_0123456789abcdef", 2)
+        ('pay_0123456789abcdef', 'pay_0123456789abcdef_2')
+    """
+    return "pay_" + order_id.removeprefix("ord_") + (f"_{attempt}" if attempt > 1 else "")
 
 
 def order_id_of_payment(payment_id: str) -> str | None:
     """The order a payment id belongs to, or None when the text is not a payment id.
 
     Example:
-        >>> order_id_of_payment(payment_id_for("ord_0123456789abcdef"))
+        >>> order_id_of_payment(payment_id_for("ord_0123456789abcdef", 3))
         'ord_0123456789abcdef'
     """
-    rest = payment_id.removeprefix("pay_")
-    if rest == payment_id or not is_id("ord", "ord_" + rest):
+    rest = payment_id.removeprefix("pay_").partition("_")[0]
+    if not payment_id.startswith("pay_") or not is_id("ord", "ord_" + rest):
         return None
-    return "ord_" + rest
+    return "ord_" + rest if payment_id == payment_id_for("ord_" + rest, attempt_of_payment(payment_id)) else None
+
+
+def attempt_of_payment(payment_id: str) -> int:
+    """Which attempt to pay an order a payment id names: 1 unless it says otherwise.
+
+    Example:
+        >>> attempt_of_payment("pay_0123456789abcdef"), attempt_of_payment("pay_0123456789abcdef_2")
+        (1, 2)
+    """
+    number = payment_id.removeprefix("pay_").partition("_")[2]
+    return int(number) if number.isascii() and number.isdigit() and len(number) <= 2 else 1
 
 
 def is_id(prefix: str, text: str) -> bool:

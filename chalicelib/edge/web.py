@@ -77,3 +77,8 @@ def _is_near(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_private
     except ValueError:
         return False
+
+
+def wall_clock() -> float:
+    """The instant to stamp a request with, where a provider wants to see that it is fresh. No decision rests on it."""
+    return time.time()

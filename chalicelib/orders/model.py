@@ -45,6 +45,31 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Attempt:
+    """One way an order was offered for payment. `account_id` is None for what belongs to the whole stage; `payer_id` is
+    who pays in the provider's words, where its method wants to know (WeChat: openid).
+    """
+
+    provider: str
+    method: str | None = None
+    account_id: str | None = None
+    payer_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Dispute:
+    """Money a buyer's bank or the provider asks back. While it is open, nothing is handed out or shown."""
+
+    dispute_id: str
+    state: Literal["open", "won", "lost"]
+    amount_minor: int
+    reason: str
+    opened_at: int
+    due_at: int | None = None
+    closed_at: int | None = None
+
+
+@dataclass(frozen=True)
 class Refund:
     """Money on its way back. `lines` are those whose goods end with it; none for a payment that came twice.
 
@@ -55,7 +80,7 @@ class Refund:
     refund_no: int
     lines: tuple[int, ...]
     amount_minor: int
-    state: Literal["pending", "succeeded", "failed"]
+    state: Literal["pending", "succeeded", "failed", "reversed"]
     asked_at: int
     asked_by: str
     reason: str
@@ -65,6 +90,7 @@ class Refund:
     provider_txn: str | None = None
     request_id: str | None = None
     currency: str | None = None  # of extra money that is not in the order's own
+    attempt: int = 0  # by which attempt the money came that goes back; 0: the one that paid the order
 
 
 @dataclass(frozen=True)
@@ -103,6 +129,17 @@ class Order:
     refunds: tuple[Refund, ...] = ()
     reveals: tuple[int, ...] = ()
     history: tuple[Happening, ...] = field(default=())
+    method: str | None = None
+    account_id: str | None = None
+    payer_id: str | None = None
+    attempts: tuple[Attempt, ...] = ()  # further ones; the first stands in the order's own members
+    paid_attempt: int = 1
+    disputes: tuple[Dispute, ...] = ()
+
+    def attempt(self, number: int) -> Attempt | None:
+        """The attempt of that number, counted from 1, or None."""
+        every = (Attempt(self.provider, self.method, self.account_id, self.payer_id), *self.attempts)
+        return every[number - 1] if 0 < number <= len(every) else None
 
     def line(self, line_id: int) -> Line:
         return next(line for line in self.lines if line.line_id == line_id)

@@ -34,3 +34,48 @@ class ProviderRefused(Refused):
     status = 502
     retry = "later"
     sentence = "The payment provider refused the request; the operator has to look at its settings."
+
+
+class NoStatement(Refused):
+    code = "payments.no_statement"
+    status = 409
+    retry = "later"
+    sentence = "The provider has no statement of that day, or not yet; upload its file, or ask again later."
+
+
+class BadStatement(InvalidRequest):
+    code = "payments.bad_statement"
+    sentence = "The file is not a statement of this provider."
+
+
+class UnknownMethod(InvalidRequest):
+    code = "payments.unknown_method"
+    sentence = "This provider has no such way to pay, or something it needs is missing."
+
+
+class CurrencyNotTaken(InvalidRequest):
+    code = "payments.currency_not_taken"
+    sentence = "This provider does not take the currency of the order."
+
+
+class NoSuchAccount(NotFound):
+    code = "payments.account_not_found"
+    sentence = "There is no such payment account."
+
+
+class AccountExists(Refused):
+    code = "payments.account_exists"
+    status = 409
+    sentence = "The shop has an account of this provider in this mode already."
+
+
+class AccountChanged(Refused):
+    code = "payments.account_changed"
+    status = 409
+    retry = "same_request"
+    sentence = "Somebody else changed the account at the same moment; send the change again."
+
+
+class BadAccount(InvalidRequest):
+    code = "payments.bad_account"
+    sentence = "A setting or secret of the account is missing, unknown, or not of the form the provider demands."

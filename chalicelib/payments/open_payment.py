@@ -11,11 +11,13 @@ from dataclasses import replace
 from chalicelib.orders.model import Order
 from chalicelib.orders.rules import status_of
 from chalicelib.payments import store
-from chalicelib.payments.providers import payment_of, provider_named
+from chalicelib.payments.model import Started
+from chalicelib.payments.providers import account_with, adapter_named, payment_of
 
 
-def open_payment(order: Order, base_url: str, order_url: str, now: int, *, is_new: bool = False) -> str | None:
-    """Where the buyer pays; None when there is nothing (more) to pay. `is_new` spares looking for an earlier opening.
+def open_payment(order: Order, base_url: str, order_url: str, now: int, *, is_new: bool = False) -> Started | None:
+    """How the buyer pays by the latest attempt; None when there is nothing (more) to pay. `is_new` spares looking for
+    an earlier opening.
 
     A buyer whose shop named no place to return to comes back to the order's own page.
 
@@ -23,10 +25,14 @@ def open_payment(order: Order, base_url: str, order_url: str, now: int, *, is_ne
     """
     if status_of(order) != "pending_payment" or now >= order.expires_at:
         return None
-    provider = provider_named(order.provider)
-    session = store.find_session(order.order_id) if provider.KEEPS_SESSION and not is_new else None
+    number = len(order.attempts) + 1
+    tried = order.attempt(number)
+    adapter = adapter_named(tried.provider)
+    keeps = adapter.FACTS.keeps_session
+    session = store.find_session(order.order_id, number) if keeps and not is_new else None
     if session is None:
-        session = provider.start(replace(payment_of(order, base_url), return_url=order.return_url or order_url), now)
-        if provider.KEEPS_SESSION:  # before the buyer gets the address: the payment can always be asked about
-            store.put_session(order.order_id, session)
-    return session.pay_url
+        payment = payment_of(order, account_with(tried.provider, tried.account_id), base_url, number)
+        session = adapter.start(replace(payment, return_url=order.return_url or order_url), now)
+        if keeps:  # before the buyer gets the address: the payment can always be asked about
+            store.put_session(order.order_id, session, number)
+    return session

@@ -1,6 +1,7 @@
 """Rows of payments: what a provider opened for an order, and what it said to us under its own id of the message.
 
-    O#<order_id>/PAY                               ref, url: the session a provider opened for this order
+    O#<order_id>/PAY                               ref, url, qr, client: what a provider opened for this order
+    O#<order_id>/PAY#<attempt>                     the same for a second and later attempt to pay it
     NOTICE#<provider>#<provider_txn>/<event_id>    kind, payment_id, provider_txn, amount_minor, currency, refund_id, …
 
 The key begins with the provider's number of the money (the event's own id where there is none), so all that was ever
@@ -20,26 +21,33 @@ from chalicelib.core.settings import table_name
 from chalicelib.payments.model import Notice, Started
 
 
-def put_session(order_id: str, started: Started) -> None:
+def put_session(order_id: str, started: Started, attempt: int = 1) -> None:
     """Keep what a provider opened for an order. Opening it again is the same session, so the first record stays.
 
     Access:  put O#<order_id>/PAY, 1 write unit per KB.
     Only if: none is kept yet.
     """
-    put_if_absent({"pk": f"O#{order_id}", "sk": "PAY", "ref": started.provider_ref, "url": started.pay_url})
+    put_if_absent({
+        "pk": f"O#{order_id}", "sk": _session_key(attempt), "ref": started.provider_ref, "url": started.pay_url,
+        "qr": started.qr_text, "client": started.client,
+    })  # fmt: skip
 
 
-def find_session(order_id: str) -> Started | None:
+def find_session(order_id: str, attempt: int = 1) -> Started | None:
     """What a provider opened for an order, or None.
 
     Access: get O#<order_id>/PAY, strongly consistent, 1 read unit.
     """
-    key = to_row({"pk": f"O#{order_id}", "sk": "PAY"})
+    key = to_row({"pk": f"O#{order_id}", "sk": _session_key(attempt)})
     found = dynamodb().get_item(TableName=table_name(), Key=key, ConsistentRead=True)
     if "Item" not in found:
         return None
     row = from_row(found["Item"])
-    return Started(row["url"], row.get("ref"))
+    return Started(row.get("url"), row.get("ref"), row.get("qr"), row.get("client"))
+
+
+def _session_key(attempt: int) -> str:
+    return "PAY" if attempt == 1 else f"PAY#{attempt}"
 
 
 def put_notice(notice: Notice, now: int, *, is_matched: bool) -> None:

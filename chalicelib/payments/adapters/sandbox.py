@@ -22,15 +22,29 @@ from chalicelib.aws.secrets import derived_key
 from chalicelib.core import settings
 from chalicelib.core.errors import Busy
 from chalicelib.payments import sandbox_store as books
-from chalicelib.payments.errors import BadNotice, UnknownProvider
-from chalicelib.payments.model import Found, Notice, NoticeKind, Payment, RefundResult, Started
+from chalicelib.payments.errors import BadNotice, BadStatement, NoStatement, UnknownProvider
+from chalicelib.payments.model import (
+    Account,
+    Closed,
+    Found,
+    Method,
+    Notice,
+    NoticeKind,
+    Payment,
+    ProviderFacts,
+    RefundResult,
+    Started,
+    StatementLine,
+)
 from chalicelib.payments.timed_signature import sign, verify
 
 SIGNATURE_HEADER = "Sandbox-Signature"
 _KINDS: dict[Any, NoticeKind] = {"payment.paid": "paid", "payment.failed": "failed"}
 _OUT_OF_REACH = (BotoCoreError, ClientError, Busy)
 
-KEEPS_SESSION = False
+FACTS = ProviderFacts(
+    "Sandbox", {"page": Method("redirect", "a page with a button for every outcome")}, keeps_session=False
+)
 
 
 def start(payment: Payment, now: int) -> Started:
@@ -42,7 +56,7 @@ def start(payment: Payment, now: int) -> Started:
     return Started(pay_url=f"{payment.base_url}/sandbox/pay/{payment.payment_id}{fragment}")
 
 
-def read_notice(headers: Any, raw_body: bytes, now: int) -> Notice:
+def read_notice(account: Account, headers: Any, raw_body: bytes, now: int) -> Notice | None:
     if not settings.has_sandbox():
         raise BadNotice()
     verify(headers.get(SIGNATURE_HEADER.lower()), raw_body, [_key()], now)
@@ -72,6 +86,12 @@ def find(payment: Payment) -> Found:
     return Found("paid", capture.captured_minor, capture.currency, capture.txn)
 
 
+def close(payment: Payment) -> Closed:
+    """The sandbox takes money for as long as its page is open: what comes late is a late payment."""
+    found = find(payment)
+    return "paid" if found.state == "paid" else "unknown"
+
+
 def refund(payment: Payment, refund_id: str, amount_minor: int, now: int) -> RefundResult:
     if payment.provider_txn is None or amount_minor < 1:
         return RefundResult("failed")
@@ -91,6 +111,14 @@ def find_refund(payment: Payment, refund_id: str) -> RefundResult | None:
     except _OUT_OF_REACH:
         return RefundResult("unknown")
     return _refunded(refund_id) if capture is not None and refund_id in capture.refunds else None
+
+
+def statement(account: Account, day: str) -> list[StatementLine]:
+    raise NoStatement()
+
+
+def parse_statement(account: Account, raw: bytes, day: str) -> list[StatementLine]:
+    raise BadStatement()
 
 
 def sign_notice(raw_body: bytes, now: int) -> dict[str, str]:

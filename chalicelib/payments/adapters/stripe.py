@@ -1,7 +1,7 @@
 """Stripe: Checkout Sessions, signed events, refunds. The API version is pinned.
 
-Secret `stripe`: {"secret_key": "sk_…", "webhook_secrets": ["whsec_…", …], "api_base": optional}. Every listed endpoint
-secret is accepted, so that one can be rolled over. Where Stripe keeps our ids: `metadata.order_no` holds the payment
+An account's secrets are `secret_key` and `webhook_secret`; every endpoint secret that has not run out is accepted, so
+that one can be rolled over. Where Stripe keeps our ids: `metadata.order_no` holds the payment
 id (`client_reference_id` too, for people; never read: a Payment Link of the same account lets a buyer set that one),
 `metadata.refund_no` the refund id. Amounts are in minor units on both sides.
 
@@ -14,11 +14,23 @@ import json
 from typing import Any
 from urllib.parse import quote
 
-from chalicelib.aws.secrets import find_secret
 from chalicelib.edge import web
 from chalicelib.payments.bracket_form import encode_form
-from chalicelib.payments.errors import BadNotice, ProviderRefused, ProviderUnavailable
-from chalicelib.payments.model import Found, Notice, NoticeKind, Payment, RefundResult, Started
+from chalicelib.payments.errors import BadNotice, BadStatement, NoStatement, ProviderRefused, ProviderUnavailable
+from chalicelib.payments.model import (
+    Account,
+    AccountField,
+    Closed,
+    Found,
+    Method,
+    Notice,
+    NoticeKind,
+    Payment,
+    ProviderFacts,
+    RefundResult,
+    Started,
+    StatementLine,
+)
 from chalicelib.payments.timed_signature import verify
 
 API_VERSION = "2026-10-28.endive"
@@ -36,7 +48,15 @@ _REFUND_EVENTS = ("refund.created", "refund.updated", "refund.failed", "charge.r
 _REFUND_KINDS: dict[str | None, NoticeKind] = {"succeeded": "refunded", "failed": "refund_failed"}
 _NOT_JUDGED = (401, 403, 409, 429)  # wrong key, no right, same key under way, too many: no word about the money
 
-KEEPS_SESSION = True
+FACTS = ProviderFacts(
+    "Stripe",
+    {"checkout": Method("redirect", "Stripe's own page: cards, wallets, and what the account has switched on")},
+    (
+        AccountField("secret_key", "Developers > API keys: the secret or a restricted key", is_secret=True),
+        AccountField("webhook_secret", "Developers > Webhooks > the endpoint: signing secret", is_secret=True),
+        AccountField("api_base", "only to speak to a stand-in for Stripe", is_needed=False, form="url"),
+    ),
+)
 
 
 def start(payment: Payment, now: int) -> Started:
@@ -64,11 +84,10 @@ def start(payment: Payment, now: int) -> Started:
         "payment_intent_data": {"metadata": {"order_no": payment.payment_id}},
         "expires_at": expires_at,
     }  # fmt: skip
-    credentials = find_secret("stripe")
-    if not credentials or not credentials.get("secret_key"):
+    if not payment.account.secrets.get("secret_key"):
         raise ProviderRefused()
     try:
-        answer = _call(credentials, "POST", "/v1/checkout/sessions", form, payment.payment_id)
+        answer = _call(payment.account, "POST", "/v1/checkout/sessions", form, payment.payment_id)
         session = answer.json()
     except (web.NotSent, web.OutcomeUnknown):
         raise ProviderUnavailable() from None
@@ -81,9 +100,8 @@ def start(payment: Payment, now: int) -> Started:
     return Started(pay_url=session["url"], provider_ref=session["id"])
 
 
-def read_notice(headers: Any, raw_body: bytes, now: int) -> Notice:
-    credentials = find_secret("stripe") or {}
-    keys = [secret.encode() for secret in credentials.get("webhook_secrets", [])]
+def read_notice(account: Account, headers: Any, raw_body: bytes, now: int) -> Notice | None:
+    keys = [secret.encode() for secret in account.each_secret("webhook_secret")]
     verify(headers.get("stripe-signature"), raw_body, keys, now)
     try:
         event = json.loads(raw_body)
@@ -96,7 +114,7 @@ def find(payment: Payment) -> Found:
     if payment.provider_ref is None:
         return Found("unknown")
     try:
-        session = _read(f"/v1/checkout/sessions/{quote(payment.provider_ref, safe='')}")
+        session = _read(payment.account, f"/v1/checkout/sessions/{quote(payment.provider_ref, safe='')}")
     except (web.NotSent, web.OutcomeUnknown):
         return Found("unknown")
     if not isinstance(session, dict):
@@ -106,6 +124,18 @@ def find(payment: Payment) -> Found:
         return Found("paid", session.get("amount_total"), currency, session.get("payment_intent") or session.get("id"))
     # `complete` and yet unpaid: a delayed method whose money is on its way, or has failed. Stripe's event will tell.
     return Found("unpaid" if session.get("status") in ("open", "expired") else "unknown")
+
+
+def close(payment: Payment) -> Closed:
+    return "unknown"
+
+
+def statement(account: Account, day: str) -> list[StatementLine]:
+    raise NoStatement()
+
+
+def parse_statement(account: Account, raw: bytes, day: str) -> list[StatementLine]:
+    raise BadStatement()
 
 
 def refund(payment: Payment, refund_id: str, amount_minor: int, now: int) -> RefundResult:
@@ -120,7 +150,7 @@ def refund(payment: Payment, refund_id: str, amount_minor: int, now: int) -> Ref
         "metadata": {"refund_no": refund_id, "order_no": payment.payment_id},
     }
     try:
-        answer = _call(_credentials(), "POST", "/v1/refunds", form, refund_id)
+        answer = _call(payment.account, "POST", "/v1/refunds", form, refund_id)
         made = answer.json()
     except (web.NotSent, web.OutcomeUnknown):
         return RefundResult("unknown")
@@ -139,7 +169,7 @@ def find_refund(payment: Payment, refund_id: str) -> RefundResult | None:
     query = {"payment_intent": payment.provider_txn, "limit": 100}
     try:
         while True:
-            page = _read("/v1/refunds?" + encode_form(query))
+            page = _read(payment.account, "/v1/refunds?" + encode_form(query))
             for one in page["data"]:
                 if (one.get("metadata") or {}).get("refund_no") == refund_id:
                     return _to_result(one)
@@ -206,29 +236,24 @@ def _text(value: Any) -> str | None:
     return value if isinstance(value, str) and 0 < len(value) <= 255 else None
 
 
-def _credentials() -> dict:
-    credentials = find_secret("stripe")
-    if not credentials or not credentials.get("secret_key"):
-        raise web.NotSent("no credentials")
-    return credentials
-
-
-def _read(path: str) -> Any:
-    answer = _call(_credentials(), "GET", path)
+def _read(account: Account, path: str) -> Any:
+    answer = _call(account, "GET", path)
     if answer.status != 200:
         raise web.OutcomeUnknown("not answered")
     return answer.json()
 
 
 def _call(
-    credentials: dict, method: str, path: str, form: dict | None = None, idempotency_key: str | None = None
+    account: Account, method: str, path: str, form: dict | None = None, idempotency_key: str | None = None
 ) -> web.Answer:
-    headers = {"Authorization": f"Bearer {credentials['secret_key']}", "Stripe-Version": API_VERSION}
+    if not account.secrets.get("secret_key"):
+        raise web.NotSent("no credentials")
+    headers = {"Authorization": f"Bearer {account.secrets['secret_key']}", "Stripe-Version": API_VERSION}
     if idempotency_key is not None:
         headers["Idempotency-Key"] = idempotency_key
     body = None
     if form is not None:
         headers["Content-Type"] = "application/x-www-form-urlencoded"
         body = encode_form(form).encode()
-    base = credentials.get("api_base") or API_BASE
+    base = account.settings.get("api_base") or API_BASE
     return web.send(method, base + path, headers=headers, body=body, is_configured=True)
