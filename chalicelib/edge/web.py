@@ -13,7 +13,8 @@ import json
 import re
 import ssl
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -35,6 +36,7 @@ class OutcomeUnknown(Exception):
 class Answer:
     status: int
     body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)  # of `send`: names in any case find them
 
     def json(self) -> Any:
         """The body as JSON. Raises: OutcomeUnknown when it is not."""
@@ -64,7 +66,7 @@ def send(method: str, url: str, *, headers: dict, body: bytes | None = None, is_
                 received += piece
                 if len(received) > MAX_ANSWER_BYTES or time.monotonic() > until:
                     raise OutcomeUnknown("the answer is too long")
-            return Answer(answer.status, bytes(received))
+            return Answer(answer.status, bytes(received), answer.headers)
     except (urllib3.exceptions.HTTPError, OSError) as error:
         refused = (urllib3.exceptions.ConnectTimeoutError, urllib3.exceptions.NewConnectionError)
         if isinstance(error, refused) or any(isinstance(one, ssl.SSLCertVerificationError) for one in error.args):
