@@ -20,6 +20,7 @@ from chalicelib.inventory.model import Lot
 from chalicelib.inventory.rules import shelves_for
 from chalicelib.keys import store as keys
 from chalicelib.orders.model import Order
+from chalicelib.payments import account_store
 from chalicelib.payments.model import Notice
 from chalicelib.payments.receive_notice import receive_notice
 
@@ -69,6 +70,18 @@ def wish(lines: dict[str, int], *, number: str | None = None, provider: str = "s
         "payment": {"provider": provider},
         **members,
     })  # fmt: skip
+
+
+def open_account(provider: str, *, settings: dict | None = None, secrets: dict | None = None, now: int = 0) -> str:
+    """A payment account of the demo shop, switched on, as the operator's calls would leave it; returns its id."""
+    account_id = account_store.account_id_for(SHOP, provider, "test")
+    account_store.put_secrets(account_id, secrets or {}, [])
+    account_store.put_account({
+        "account_id": account_id, "shop_id": SHOP, "provider": provider, "mode": "test", "status": "on",
+        "settings": settings or {}, "secret_names": sorted(secrets or {}), "v": 1, "created_at": now,
+        "updated_at": now, "changes": [],
+    })  # fmt: skip
+    return account_id
 
 
 def place(lines: dict[str, int], now: int, **members: Any) -> Order:

@@ -32,7 +32,20 @@ class BuyerFacts(_Strict):
 
 
 class WantedPayment(_Strict):
+    """How the buyer is to pay; `GET /v1/payment-methods` tells what there is and what each needs."""
+
     provider: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+    method: (
+        Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$", description="the provider's first by default")] | None
+    ) = None
+    payer_id: (
+        Annotated[str, Field(min_length=1, max_length=128, description="who pays, where the method needs it: openid")]
+        | None
+    ) = None
+    payer_session: (
+        Annotated[str, Field(min_length=1, max_length=128, description="session_key, where needed; never stored")]
+        | None
+    ) = None
     return_url: (
         Annotated[str, Field(max_length=500, description="where the buyer comes back to after paying")] | None
     ) = None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from chalicelib.balance.errors import InsufficientBalance
 from chalicelib.catalog import store as catalog
 from chalicelib.catalog.errors import NoSuchProduct, UnknownProduct
 from chalicelib.checkout.model import MAX_QUANTITY, PlaceOrder
@@ -18,7 +19,9 @@ from chalicelib.inventory.errors import OutOfStock
 from chalicelib.inventory.model import Take
 from chalicelib.orders import store as orders
 from chalicelib.orders.errors import MerchantOrderNoUsed, OrderChanged
-from chalicelib.orders.model import Order
+from chalicelib.orders.model import Line, Order
+from chalicelib.orders.rules import pay
+from chalicelib.payments.providers import offered_attempt
 
 _TRIES = 3
 
@@ -30,7 +33,8 @@ def place_order(wanted: PlaceOrder, *, shop_id: str, by: str, now: int) -> tuple
     unpaid order: the repeat of the request answers it, or its hold ends.
 
     Raises: catalog.unknown_product, catalog.not_on_sale, inventory.out_of_stock, orders.mixed_currencies,
-            orders.total_changed, orders.total_too_large, orders.merchant_order_no_used
+            orders.total_changed, orders.total_too_large, orders.merchant_order_no_used, payments.unknown_provider,
+            payments.unknown_method, payments.currency_not_taken, balance.insufficient
     """
     for last in (False,) * (_TRIES - 1) + (True,):
         try:
@@ -51,8 +55,9 @@ def _place(wanted: PlaceOrder, shop_id: str, by: str, now: int) -> tuple[Order, 
     if sum(quantities.values()) > MAX_QUANTITY:  # what one reveal can answer, whole
         raise InvalidRequest(f"One order takes at most {MAX_QUANTITY} keys.", field="lines")
     lines = price_lines(quantities, products)
+    attempt = offered_attempt(wanted.payment, shop_id, products[lines[0].product_id]["currency"], wanted.buyer.ip)
     order = new_order(
-        wanted, lines, products, order_id=order_id, shop_id=shop_id, take_id=take_id, now=now, by=by
+        wanted, lines, products, order_id=order_id, shop_id=shop_id, take_id=take_id, now=now, by=by, attempt=attempt
     )  # fmt: skip
 
     # 3 apply: every line's keys or none, then the order that owns them
@@ -66,11 +71,10 @@ def _place(wanted: PlaceOrder, shop_id: str, by: str, now: int) -> tuple[Order, 
         if earlier is None:
             raise
         return _same_purchase(earlier, wanted), True
-    held = tuple(replace(line, extents=tuple(take.extents)) for line, take in zip(lines, takes, strict=True))
-    order = replace(order, lines=held)
+    order = replace(order, lines=tuple(_holding(line, take) for line, take in zip(lines, takes, strict=True)))
     try:
-        earlier = orders.put_order(order, take_id)
-    except OrderChanged:
+        order, earlier = _put(order, take_id, now)
+    except (OrderChanged, InsufficientBalance):
         _give_back(takes)
         raise
     if earlier is not None:
@@ -79,6 +83,30 @@ def _place(wanted: PlaceOrder, shop_id: str, by: str, now: int) -> tuple[Order, 
     for take in takes:
         inventory.confirm(take)
     return order, False
+
+
+def _holding(line: Line, take: Take) -> Line:
+    extents = tuple(take.extents)
+    return replace(line, extents=extents, cost_minor=inventory.cost_minor_of(line.product_id, extents))
+
+
+def _put(order: Order, take_id: str, now: int) -> tuple[Order, Order | None]:
+    """Write the order; one that is paid out of the shop's balance together with the spending of it, so that there is
+    never one without the other.
+
+    Returns: the order as written, and the one that was there first, if any.
+    Raises:  orders.changed_meanwhile, balance.insufficient
+    """
+    if order.provider != "balance":
+        return order, orders.put_order(order, take_id)
+    from chalicelib.balance.store import spend_writes
+
+    paid = pay(
+        order, amount_minor=order.total_minor, currency=order.currency, provider_txn=f"spend:{order.order_id}", now=now,
+        by="balance",
+    )  # fmt: skip
+    spending = spend_writes(order.shop_id, order.currency, order.total_minor, order.order_id, now)
+    return paid, orders.put_order_with(paid, take_id, spending)
 
 
 def _product(product_id: str, wanted: PlaceOrder) -> dict:

@@ -9,7 +9,7 @@ from chalicelib.catalog.errors import NotOnSale
 from chalicelib.checkout.model import PlaceOrder
 from chalicelib.core.money import MAX_MINOR
 from chalicelib.orders.errors import MixedCurrencies, TotalChanged, TotalTooLarge
-from chalicelib.orders.model import Happening, Line, Order
+from chalicelib.orders.model import Attempt, Happening, Line, Order
 
 
 def merged_quantities(wanted: PlaceOrder) -> dict[str, int]:
@@ -29,7 +29,8 @@ def merged_quantities(wanted: PlaceOrder) -> dict[str, int]:
 
 def body_hash(wanted: PlaceOrder) -> str:
     """What makes two requests the same purchase: 96 bits of the validated body."""
-    return hashlib.sha256(wanted.model_dump_json().encode()).hexdigest()[:24]
+    told = wanted.model_dump_json(exclude={"payment": {"payer_session"}})
+    return hashlib.sha256(told.encode()).hexdigest()[:24]
 
 
 def price_lines(quantities: dict[str, int], products: dict[str, dict[str, Any]]) -> list[Line]:
@@ -74,7 +75,7 @@ def total_of(lines: list[Line], expected_total_minor: int | None) -> int:
 
 def new_order(
     wanted: PlaceOrder, lines: list[Line], products: dict[str, dict[str, Any]], *, order_id: str, shop_id: str,
-    take_id: str, now: int, by: str,
+    take_id: str, now: int, by: str, attempt: Attempt,
 ) -> Order:  # fmt: skip
     """The order as it will be written; held until the shortest hold of its products ends."""
     hold_minutes = min(products[line.product_id]["hold_minutes"] for line in lines)
@@ -86,7 +87,10 @@ def new_order(
         expires_at=now + hold_minutes * 60,
         total_minor=total_of(lines, wanted.expected_total_minor),
         currency=products[lines[0].product_id]["currency"],
-        provider=wanted.payment.provider,
+        provider=attempt.provider,
+        method=attempt.method,
+        account_id=attempt.account_id,
+        payer_id=attempt.payer_id,
         lines=tuple(lines),
         buyer=wanted.buyer.model_dump(exclude_none=True),
         body_hash=body_hash(wanted),

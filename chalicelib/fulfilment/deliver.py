@@ -16,9 +16,9 @@ from chalicelib.inventory import store as inventory
 from chalicelib.inventory.errors import OutOfStock
 from chalicelib.inventory.model import Take
 from chalicelib.orders import store as orders
-from chalicelib.orders.errors import OrderChanged
+from chalicelib.orders.errors import Disputed, OrderChanged
 from chalicelib.orders.model import Order
-from chalicelib.orders.rules import deliver, lines_due, lines_without_keys, next_due, with_keys
+from chalicelib.orders.rules import deliver, has_open_dispute, lines_due, lines_without_keys, next_due, with_keys
 from chalicelib.refunds.rules import refund_everything
 
 _TRIES = 6
@@ -47,10 +47,13 @@ def deliver_by_hand(order_id: str, *, by: str, now: int) -> Order:
     """An operator delivers: manual lines of a paid order, or all lines of an order under review that is accepted after
     all. One under review whose lines are all delivered or refunded is only taken out of review.
 
-    Raises: orders.not_found, fulfilment.nothing_to_deliver, inventory.out_of_stock, orders.changed_meanwhile
+    Raises: orders.not_found, fulfilment.nothing_to_deliver, orders.disputed, inventory.out_of_stock,
+            orders.changed_meanwhile
     """
     for _ in range(_TRIES):
         order = orders.get_order(order_id)
+        if has_open_dispute(order):
+            raise Disputed()
         waiting = {
             line.line_id
             for line in order.lines

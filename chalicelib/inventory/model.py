@@ -37,6 +37,7 @@ class OpenLot:
     expires_at: int
     shards: int
     return_shards: int
+    unit_cost_minor: int | None = None
 
     @property
     def main_shelves(self) -> list[str]:

@@ -1,6 +1,6 @@
 """Rows that tell which lots a product has. `inventory.store` composes them; nobody else calls this file.
 
-    POOL#<product_id> / META   lots [[lot id, expiry, main shelves, return shelves], …] in selling order, v version
+    POOL#<product_id> / META   lots [[lot id, expiry, main shelves, return shelves, unit cost], …], earliest expiry first, v
     LOT#<lot_id> / LOT         product_id, shards, return_shards, expires_at, batch facts, opened_at; never changed
 
 This file never touches a shelf's free keys.
@@ -78,7 +78,7 @@ def add_to_pool(lot: Lot) -> None:
     Only if: the version is the one read.
     Refused: service.busy after 10 races lost
     """
-    opened = OpenLot(lot.lot_id, expiry_of(lot.expires_at), lot.shards, lot.return_shards)
+    opened = OpenLot(lot.lot_id, expiry_of(lot.expires_at), lot.shards, lot.return_shards, lot.unit_cost_minor)
     for _ in range(_TRIES):
         found = dynamodb().get_item(TableName=table_name(), Key=pool_key(lot.product_id), ConsistentRead=True)
         row = from_row(found["Item"]) if "Item" in found else {"lots": [], "v": 0}
@@ -92,7 +92,9 @@ def add_to_pool(lot: Lot) -> None:
             "ConditionExpression": "v = :seen" if row["v"] else "attribute_not_exists(pk)",
             "ExpressionAttributeValues": to_row({
                 ":lots": [
-                    [one.lot_id, one.expires_at, one.shards, one.return_shards] for one in sort_lots([*lots, opened])
+                    [one.lot_id, one.expires_at, one.shards, one.return_shards]
+                    + ([one.unit_cost_minor] if one.unit_cost_minor is not None else [])
+                    for one in sort_lots([*lots, opened])
                 ],
                 ":next": row["v"] + 1,
                 **({":seen": row["v"]} if row["v"] else {}),

@@ -234,6 +234,18 @@ def give_back(taken: Take) -> None:
     memory.forget_sold_out()
 
 
+def cost_minor_of(product_id: str, extents: Sequence[Extent]) -> int | None:
+    """What these keys cost us, in the product's currency; None when the cost of some is not known.
+
+    Access: none right after a take; else one read of the pool row.
+    """
+    lots = memory.recall_pool(product_id) or pool_store.get_lots(product_id)
+    costs = {lot.lot_id: lot.unit_cost_minor for lot in lots}
+    if not extents or any(costs.get(lot_id) is None for lot_id, _, _ in extents):
+        return None
+    return sum(costs[lot_id] * count for lot_id, _, count in extents)
+
+
 def confirm(taken: Take) -> None:
     """The order that owns this take is written: its journal entries may go. The next take here removes them."""
     memory.remember_confirmed(taken.pieces)

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from chalicelib.core.clock import iso
-from chalicelib.orders.model import Line, Order, Refund, Status
+from chalicelib.orders.model import Dispute, Line, Order, Refund, Status
 from chalicelib.orders.rules import may_be_refunded_by_shop, may_be_revealed, refund_id_of, status_of
+from chalicelib.payments.model import Started
 
 LineStatus = Literal[
     "reserved", "released", "allocating", "awaiting_manual", "scheduled", "delivered", "refunding", "refunded"
@@ -29,7 +30,7 @@ class LineAnswer(BaseModel):
 
 class RefundAnswer(BaseModel):
     refund_id: str
-    status: Literal["pending", "succeeded", "failed"]
+    status: Literal["pending", "succeeded", "failed", "reversed"]
     amount_minor: int
     currency: str
     line_ids: list[int]
@@ -43,12 +44,30 @@ class RefundList(BaseModel):
 
 
 class PaymentAnswer(BaseModel):
+    """How the order is paid, or was. `pay_url`, `qr_url` or `client` is there while there is something to pay."""
+
     payment_id: str
     provider: str
+    method: str | None = Field(description="null: the provider's first")
     pay_url: str | None = Field(description="where the buyer pays; null once there is nothing to pay")
+    qr_url: str | None = Field(default=None, description="an image (SVG) of the code to scan")
+    qr_text: str | None = Field(default=None, description="what the code says")
+    client: dict[str, str] | None = Field(
+        default=None, description="what the provider's own client code wants: mini-program, in-app browser"
+    )
     paid_at: str | None
     paid_minor: int | None
     provider_txn: str | None = Field(description="the provider's number of the money")
+
+
+class DisputeAnswer(BaseModel):
+    dispute_id: str
+    state: Literal["open", "won", "lost"]
+    amount_minor: int
+    reason: str
+    opened_at: str
+    due_at: str | None = Field(description="until when the provider takes evidence")
+    closed_at: str | None
 
 
 class OrderAnswer(BaseModel):
@@ -63,6 +82,7 @@ class OrderAnswer(BaseModel):
     lines: list[LineAnswer]
     payment: PaymentAnswer
     refunds: list[RefundAnswer]
+    disputes: list[DisputeAnswer]
     review_reason: str | None
     order_url: str = Field(description="the buyer's own page; give it to the buyer only")
 
@@ -144,31 +164,49 @@ def to_refund_answer(order: Order, refund: Refund) -> RefundAnswer:
     )  # fmt: skip
 
 
-def to_payment_answer(order: Order, pay_url: str | None) -> PaymentAnswer:
+def to_payment_answer(order: Order, started: Started | None, order_url: str) -> PaymentAnswer:
+    """The attempt that paid, else the latest. Where there is a code to scan and no page to go to, the page is the order's
+    own: the code is on it.
+    """
     from chalicelib.core.ids import payment_id_for
 
+    number = order.paid_attempt if order.paid_at else len(order.attempts) + 1
+    tried, shown = order.attempt(number), started or Started()
     return PaymentAnswer(
-        payment_id=payment_id_for(order.order_id), provider=order.provider, pay_url=pay_url, paid_at=iso(order.paid_at),
+        payment_id=payment_id_for(order.order_id, number), provider=tried.provider, method=tried.method,
+        pay_url=shown.pay_url or (order_url if shown.qr_text else None),
+        qr_url=f"{order_url}/qr.svg" if shown.qr_text else None, qr_text=shown.qr_text, client=shown.client,
+        paid_at=iso(order.paid_at),
         paid_minor=order.paid_minor if order.paid_at else None, provider_txn=order.provider_txn,
     )  # fmt: skip
 
 
-def to_order_answer(order: Order, pay_url: str | None, order_url: str) -> OrderAnswer:
+def to_dispute_answer(dispute: Dispute) -> DisputeAnswer:
+    return DisputeAnswer(
+        dispute_id=dispute.dispute_id, state=dispute.state, amount_minor=dispute.amount_minor, reason=dispute.reason,
+        opened_at=iso(dispute.opened_at), due_at=iso(dispute.due_at), closed_at=iso(dispute.closed_at),
+    )  # fmt: skip
+
+
+def to_order_answer(order: Order, started: Started | None, order_url: str) -> OrderAnswer:
     return OrderAnswer(
         order_id=order.order_id, shop_id=order.shop_id, merchant_order_no=order.merchant_order_no,
         status=status_of(order), total_minor=order.total_minor, currency=order.currency,
         created_at=iso(order.created_at), expires_at=iso(order.expires_at),
-        lines=[to_line_answer(order, line) for line in order.lines], payment=to_payment_answer(order, pay_url),
-        refunds=[to_refund_answer(order, one) for one in order.refunds], review_reason=order.review,
+        lines=[to_line_answer(order, line) for line in order.lines], 
+        payment=to_payment_answer(order, started, order_url),
+        refunds=[to_refund_answer(order, one) for one in order.refunds],
+        disputes=[to_dispute_answer(one) for one in order.disputes], review_reason=order.review,
         order_url=order_url,
     )  # fmt: skip
 
 
-def to_buyer_order(order: Order, pay_url: str | None, now: int) -> BuyerOrder:
+def to_buyer_order(order: Order, started: Started | None, order_url: str, now: int) -> BuyerOrder:
     return BuyerOrder(
         order_id=order.order_id, merchant_order_no=order.merchant_order_no, status=status_of(order),
         total_minor=order.total_minor, currency=order.currency, created_at=iso(order.created_at),
         expires_at=iso(order.expires_at), lines=[to_line_answer(order, line) for line in order.lines],
-        payment=to_payment_answer(order, pay_url), refunds=[to_refund_answer(order, one) for one in order.refunds],
+        payment=to_payment_answer(order, started, order_url),
+        refunds=[to_refund_answer(order, one) for one in order.refunds],
         may_reveal=bool(may_be_revealed(order)), may_refund=bool(may_be_refunded_by_shop(order, now)),
     )  # fmt: skip

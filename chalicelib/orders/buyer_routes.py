@@ -13,7 +13,7 @@ from chalicelib.orders import store
 from chalicelib.orders.answers import BuyerOrder, RefundAnswer, to_buyer_order, to_refund_answer
 from chalicelib.orders.errors import NoSuchOrder, OrderChanged
 from chalicelib.orders.model import Order
-from chalicelib.payments.errors import ProviderRefused, ProviderUnavailable, UnknownProvider
+from chalicelib.payments.errors import NoSuchAccount, ProviderRefused, ProviderUnavailable, UnknownProvider
 from chalicelib.refunds.errors import NothingLeft, NotPaid, Revealed, UnderReview, WindowOver
 from chalicelib.refunds.model import AskRefund
 
@@ -27,11 +27,12 @@ def get_buyer_order(call: Call, token: str):
     from chalicelib.payments.open_payment import open_payment
 
     order = _order_of(token)
+    order_url = f"{call.base_url}/o/{token}"
     try:
-        pay_url = open_payment(order, call.base_url, f"{call.base_url}/o/{token}", call.now)
-    except (ProviderUnavailable, ProviderRefused, UnknownProvider):
-        pay_url = None
-    return to_buyer_order(order, pay_url, call.now)
+        started = open_payment(order, call.base_url, order_url, call.now)
+    except (ProviderUnavailable, ProviderRefused, UnknownProvider, NoSuchAccount):
+        started = None
+    return to_buyer_order(order, started, order_url, call.now)
 
 
 @endpoint(

@@ -43,3 +43,14 @@ class OrderChanged(Conflict):
     code = "orders.changed_meanwhile"
     retry = "same_request"
     sentence = "The order was changed at the same moment; send the same request again."
+
+
+class Disputed(Conflict):
+    code = "orders.disputed"
+    retry = "later"
+    sentence = "The buyer disputes the payment; until that is decided, goods and money stay where they are."
+
+
+class NotPayable(Conflict):
+    code = "orders.not_payable"
+    sentence = "The order is paid, closed, or its hold has ended; there is nothing to offer for payment."

@@ -38,6 +38,7 @@ class Line:
     delivered_at: int | None = None
     revealed_at: int | None = None
     refund_no: int = 0
+    cost_minor: int | None = None  # what its keys cost us, in the order's currency; None: not known of all of them
 
     @property
     def total_minor(self) -> int:
@@ -87,6 +88,7 @@ class Refund:
     next_try_at: int
     tries: int = 0
     finished_at: int | None = None
+    reversed_at: int | None = None
     provider_txn: str | None = None
     request_id: str | None = None
     currency: str | None = None  # of extra money that is not in the order's own

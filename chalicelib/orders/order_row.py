@@ -26,7 +26,7 @@ _BUYER_NAMES = {"buyer_id": "b", "email": "e", "phone": "p", "ip": "i", "device_
 _LINE_NAMES = {
     "line_id": "i", "product_id": "p", "name": "n", "quantity": "q", "unit_price_minor": "u", "mode": "m",
     "delay_minutes": "d", "refund_window_minutes": "w", "deliver_at": "da", "delivered_at": "dd", "revealed_at": "rv",
-    "refund_no": "rf",
+    "refund_no": "rf", "cost_minor": "c",
 }  # fmt: skip
 _REFUND_NAMES = {
     "refund_no": "i",
@@ -42,6 +42,7 @@ _REFUND_NAMES = {
     "request_id": "rq",
     "currency": "c",
     "attempt": "ap",
+    "reversed_at": "rev",
 }
 _ATTEMPT_NAMES = {"provider": "p", "method": "m", "account_id": "a", "payer_id": "y"}
 _DISPUTE_NAMES = {

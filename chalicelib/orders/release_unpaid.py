@@ -7,18 +7,19 @@ transaction: the keys are either the order's or in stock, never both, never neit
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from chalicelib.aws.transact import transact
+from chalicelib.core.ids import payment_id_for
 from chalicelib.edge.observe import failure_facts, log
 from chalicelib.inventory import store as inventory
 from chalicelib.orders import store
 from chalicelib.orders.errors import NotCancellable, OrderChanged
 from chalicelib.orders.model import Order
 from chalicelib.orders.rules import close, pay, status_of
-from chalicelib.payments import store as sessions
-from chalicelib.payments.model import Found
-from chalicelib.payments.providers import payment_of, provider_named
+from chalicelib.payments import store as payments
+from chalicelib.payments.model import Found, Notice
+from chalicelib.payments.providers import ask, ask_instants
 
 ASK_LONGER_SECONDS = 3_600  # how long an unreachable provider keeps an order from expiring
 CLOCK_SLACK_SECONDS = 300  # looked through again each time: the index may lag
@@ -29,21 +30,28 @@ _TRIES = 4
 
 @dataclass
 class Released:
-    """What became of each order asked about. `later` holds when to come back, for orders whose hold still runs."""
+    """What became of each order asked about. `later` holds when to come back, for orders whose hold still runs, and
+    `steps` how often they were asked about by then.
+    """
 
     later: dict[str, int] = field(default_factory=dict)
+    steps: dict[str, int] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
 
 
-def release_due(order_ids: list[str], now: int) -> Released:
-    """Expire those of these orders that are unpaid and whose hold has ended; everything else stays as it is."""
+def release_due(order_ids: list[str], now: int, steps: dict[str, int] | None = None) -> Released:
+    """Expire those of these orders that are unpaid and whose hold has ended; everything else stays as it is.
+
+    With `steps` (how often each was asked about before), orders on hold are also asked about at their instants: a lost
+    notice costs a buyer a minute, not a quarter of an hour.
+    """
     released = Released()
     due: list[Order] = []
     for order in store.get_orders(order_ids):
         if status_of(order) != "pending_payment":
             continue
         if now < order.expires_at:
-            released.later[order.order_id] = order.expires_at
+            _look_after(order, now, released, steps)
         else:
             _sort_out(order, now, due, released)
     for start in range(0, len(due), BATCH):
@@ -88,32 +96,47 @@ def cancel_order(order: Order, *, by: str, now: int) -> Order:
     raise OrderChanged()
 
 
+def _look_after(order: Order, now: int, released: Released, steps: dict[str, int] | None) -> None:
+    """An order on hold: ask about it if an instant to do so has passed, and name the next."""
+    released.later[order.order_id] = order.expires_at
+    if steps is None:
+        return
+    instants, done = ask_instants(order), steps.get(order.order_id, 0)
+    passed = sum(instant <= now for instant in instants)
+    if passed > done:
+        number, found = ask(order)
+        if found.state == "paid":
+            del released.later[order.order_id]
+            _pay_found(order, number, found, now, released)
+            return
+    released.steps[order.order_id] = passed
+    released.later[order.order_id] = min([*instants[passed:], order.expires_at])
+
+
 def _sort_out(order: Order, now: int, due: list[Order], released: Released) -> None:
     """Ask the provider, then put an order among those to expire, pay it, or leave it for a while."""
-    try:
-        found = _ask(order)
-    except Exception as error:
-        log.error("provider could not be asked", extra={"order_id": order.order_id, **failure_facts(error)})
-        found = Found("unknown")
-    if found.state == "paid" and found.provider_txn:
-        _pay_found(order, found, now, released)
+    number, found = ask(order)
+    if found.state == "paid":
+        _pay_found(order, number, found, now, released)
     elif found.state == "unknown" and now < order.expires_at + ASK_LONGER_SECONDS:
         released.later[order.order_id] = now + 60
     else:
         due.append(order)
 
 
-def _ask(order: Order) -> Found:
-    provider, payment = provider_named(order.provider), payment_of(order, "")
-    session = sessions.find_session(order.order_id) if provider.KEEPS_SESSION else None
-    return provider.find(replace(payment, provider_ref=session.provider_ref) if session else payment)
-
-
-def _pay_found(order: Order, found: Found, now: int, released: Released) -> None:
+def _pay_found(order: Order, number: int, found: Found, now: int, released: Released) -> None:
+    """Take in money whose notice never came. It is recorded as if it had: refunds and disputes are found by it."""
+    tried = order.attempt(number)
     try:
+        money = Notice(
+            provider=tried.provider, event_id=f"asked:{found.provider_txn}", kind="paid",
+            payment_id=payment_id_for(order.order_id, number), provider_txn=found.provider_txn,
+            amount_minor=found.amount_minor, currency=found.currency, account_id=tried.account_id,
+        )  # fmt: skip
+        payments.put_notice(money, now, is_matched=True)
         paid = pay(
             order, amount_minor=found.amount_minor or 0, currency=found.currency or "",
-            provider_txn=found.provider_txn or "", now=now, by=f"asked:{order.provider}",
+            provider_txn=found.provider_txn or "", now=now, by=f"asked:{tried.provider}", attempt=number,
         )  # fmt: skip
         store.save(order, paid)
     except Exception as error:  # this one comes again, and must not keep the others waiting

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from chalice import Blueprint
 
+from chalicelib.balance.errors import InsufficientBalance
 from chalicelib.catalog.errors import NotOnSale, UnknownProduct
-from chalicelib.checkout.model import PlaceOrder
+from chalicelib.checkout.model import PlaceOrder, WantedPayment
 from chalicelib.core.clock import iso
 from chalicelib.core.errors import Busy
 from chalicelib.core.ids import order_id_for
@@ -19,12 +20,20 @@ from chalicelib.orders.errors import (
     MixedCurrencies,
     NoSuchOrder,
     NotCancellable,
+    NotPayable,
     OrderChanged,
     TotalChanged,
     TotalTooLarge,
 )  # fmt: skip
 from chalicelib.orders.model import Order
-from chalicelib.payments.errors import ProviderRefused, ProviderUnavailable, UnknownProvider
+from chalicelib.payments.errors import (
+    CurrencyNotTaken,
+    NoSuchAccount,
+    ProviderRefused,
+    ProviderUnavailable,
+    UnknownMethod,
+    UnknownProvider,
+)
 
 bp = Blueprint(__name__)
 
@@ -33,7 +42,8 @@ bp = Blueprint(__name__)
     bp, "POST", "/v1/orders", scopes=("shop",), body=PlaceOrder, answer=OrderAnswer, status=201, creates=True,
     refusals=(
         UnknownProduct, NotOnSale, OutOfStock, MixedCurrencies, TotalChanged, TotalTooLarge, MerchantOrderNoUsed,
-        IdempotencyMismatch, UnknownProvider, ProviderUnavailable, ProviderRefused, OrderChanged, Busy,
+        IdempotencyMismatch, UnknownProvider, UnknownMethod, CurrencyNotTaken, InsufficientBalance,
+        ProviderUnavailable, ProviderRefused, OrderChanged, Busy,
     ),
 )  # fmt: skip
 def post_order(call: Call):
@@ -43,13 +53,33 @@ def post_order(call: Call):
     """
     from chalicelib.checkout.place_order import place_order
     from chalicelib.edge.idempotency import REPLAYED, resource_for
-    from chalicelib.payments.providers import provider_named
+    from chalicelib.payments.providers import adapter_named
 
-    provider_named(call.body.payment.provider)
+    adapter_named(call.body.payment.provider)
     order_id = order_id_for(call.caller.shop_id, call.body.merchant_order_no)
     resource_for(call, order_id)
     order, is_replayed = place_order(call.body, shop_id=call.caller.shop_id, by=call.caller.key_id, now=call.now)
-    return _answer(call, order, must_open=True, is_new=not is_replayed), REPLAYED if is_replayed else {}
+    answer = _answer(
+        call, order, must_open=True, is_new=not is_replayed, payer_session=call.body.payment.payer_session
+    )  # fmt: skip
+    return answer, REPLAYED if is_replayed else {}
+
+
+@endpoint(
+    bp, "POST", "/v1/orders/{order_id}/payments", scopes=("shop",), body=WantedPayment, answer=OrderAnswer, status=201,
+    refusals=(
+        NoSuchOrder, NotPayable, UnknownProvider, UnknownMethod, CurrencyNotTaken, ProviderUnavailable,
+        ProviderRefused, OrderChanged, Busy,
+    ),
+)  # fmt: skip
+def post_order_payment(call: Call, order_id: str):
+    """Offer an unpaid order for payment by another provider or method; the buyer is shown the latest. Offering the same
+    again changes nothing. Money that comes twice goes back by itself.
+    """
+    from chalicelib.checkout.offer_payment import offer_payment
+
+    order = offer_payment(order_of(call, order_id), call.body, by=call.caller.key_id, now=call.now)
+    return _answer(call, order, must_open=True, payer_session=call.body.payer_session)
 
 
 @endpoint(bp, "GET", "/v1/orders/{order_id}", scopes=("shop", "operator"), answer=OrderAnswer, refusals=(NoSuchOrder,))
@@ -117,15 +147,19 @@ def order_of(call: Call, order_id: str) -> Order:
     return order
 
 
-def _answer(call: Call, order: Order, *, must_open: bool = False, is_new: bool = False) -> OrderAnswer:
+def _answer(
+    call: Call, order: Order, *, must_open: bool = False, is_new: bool = False, payer_session: str | None = None
+) -> OrderAnswer:  # fmt: skip
     from chalicelib.orders.order_token import order_token
     from chalicelib.payments.open_payment import open_payment
 
     order_url = f"{call.base_url}/o/{order_token(order.order_id)}"
     try:
-        pay_url = open_payment(order, call.base_url, order_url, call.now, is_new=is_new)
-    except (ProviderUnavailable, ProviderRefused, UnknownProvider):
+        started = open_payment(
+            order, call.base_url, order_url, call.now, is_new=is_new, payer_session=payer_session
+        )  # fmt: skip
+    except (ProviderUnavailable, ProviderRefused, UnknownProvider, NoSuchAccount):
         if must_open:
             raise
-        pay_url = None
-    return to_order_answer(order, pay_url, order_url)
+        started = None
+    return to_order_answer(order, started, order_url)

@@ -6,6 +6,8 @@ pending_payment ──paid──> delivered | partially_delivered | paid (manual
       └─time────> expired   ──late payment──> delivering ──no stock──> refunding
 any paid state ──refund──> refunding ──money back──> refunded | partially_refunded
                                     └─provider said no──> needs_review
+any paid state ──dispute──> needs_review ──won──> as before
+                                         └─lost, or all money taken back by hand──> refunded
 """
 
 from __future__ import annotations
@@ -13,14 +15,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from chalicelib.orders.model import Happening, Line, Order, Refund
+from chalicelib.orders.model import Attempt, Dispute, Happening, Line, Order, Refund
+
+FIRST_LOOK_SECONDS = 60
 
 MOVES: dict[str, set[str]] = {
     "pending_payment": {"paid", "delivered", "partially_delivered", "cancelled", "expired", "needs_review"},
-    "paid": {"delivered", "partially_delivered", "refunding", "needs_review"},
-    "delivering": {"delivered", "partially_delivered", "paid", "refunding", "needs_review"},
-    "delivered": {"refunding", "needs_review"},
-    "partially_delivered": {"delivered", "refunding", "needs_review"},
+    "paid": {"delivered", "partially_delivered", "refunding", "refunded", "needs_review"},
+    "delivering": {"delivered", "partially_delivered", "paid", "refunding", "refunded", "needs_review"},
+    "delivered": {"refunding", "refunded", "needs_review"},
+    "partially_delivered": {"delivered", "refunding", "refunded", "needs_review"},
     "cancelled": {"delivering", "needs_review"},
     "expired": {"delivering", "needs_review"},
     "refunding": {
@@ -33,7 +37,7 @@ MOVES: dict[str, set[str]] = {
         "delivering",
     },
     "refunded": {"refunding", "needs_review"},
-    "partially_refunded": {"refunding", "needs_review"},
+    "partially_refunded": {"refunding", "refunded", "needs_review"},
     "needs_review": {
         "refunding",
         "delivered",
@@ -89,19 +93,22 @@ def happened(before: Order, after: Order, now: int, by: str, note: str = "") -> 
     return replace(after, version=before.version + 1, history=(*before.history, Happening(now, status, by, note)))
 
 
-def pay(order: Order, *, amount_minor: int, currency: str, provider_txn: str, now: int, by: str) -> Order:
+def pay(
+    order: Order, *, amount_minor: int, currency: str, provider_txn: str, now: int, by: str, attempt: int = 1
+) -> Order:  # fmt: skip
     """The order after a provider said that money arrived.
 
     The right sum delivers at once what is due at once. Any other sum or currency stops everything for a person to look
     at. Money for an order that is closed makes it `delivering`: keys are looked for, or the money goes back. A second
-    payment for a paid order is money that has to go back, and nothing else.
+    payment for a paid order, through the same provider or another, is money that has to go back, and nothing else.
     """
     if order.paid_at is not None or order.review:
         if provider_txn in known_txns(order):
             return order
-        return _give_back_extra(order, amount_minor, currency, provider_txn, now, by)
+        return _give_back_extra(order, amount_minor, currency, provider_txn, now, by, attempt)
     paid = replace(
-        order, paid_at=now, paid_minor=amount_minor, paid_currency=currency, provider_txn=provider_txn
+        order, paid_at=now, paid_minor=amount_minor, paid_currency=currency, provider_txn=provider_txn,
+        paid_attempt=attempt,
     )  # fmt: skip
     if amount_minor != order.total_minor or currency != order.currency:
         held = replace(paid, review="wrong_amount", lines=_scheduled(order, now))
@@ -119,11 +126,14 @@ def known_txns(order: Order) -> set[str]:
     return extra | ({order.provider_txn} if order.provider_txn else set())
 
 
-def _give_back_extra(order: Order, amount_minor: int, currency: str, provider_txn: str, now: int, by: str) -> Order:
+def _give_back_extra(
+    order: Order, amount_minor: int, currency: str, provider_txn: str, now: int, by: str, attempt: int
+) -> Order:  # fmt: skip
     refund = Refund(
         refund_no=len(order.refunds) + 1, lines=(), amount_minor=amount_minor, state="pending", asked_at=now,
         asked_by=by, reason="paid_again", next_try_at=now, provider_txn=provider_txn,
         currency=currency if currency != order.paid_currency else None,
+        attempt=attempt if attempt != order.paid_attempt else 0,
     )  # fmt: skip
     return happened(order, replace(order, refunds=(*order.refunds, refund)), now, by, "paid_again")
 
@@ -157,6 +167,60 @@ def lines_due(order: Order, now: int) -> list[Line]:
 def lines_without_keys(order: Order) -> list[Line]:
     """Paid lines that hold no keys: those of an order that was paid after its keys had gone back."""
     return [line for line in order.lines if not line.extents and line.delivered_at is None and line.refund_no == 0]
+
+
+def offer_again(order: Order, attempt: Attempt, now: int, by: str) -> Order:
+    """The order with one more way to pay it; the latest is the one the buyer is shown. A way it has already, as the
+    latest, changes nothing.
+    """
+    if order.attempt(len(order.attempts) + 1) == attempt:
+        return order
+    return happened(order, replace(order, attempts=(*order.attempts, attempt)), now, by, f"offered_{attempt.provider}")
+
+
+def has_open_dispute(order: Order) -> bool:
+    return any(one.state == "open" for one in order.disputes)
+
+
+def open_dispute(order: Order, dispute: Dispute, now: int, by: str) -> Order:
+    """The order frozen: what was not handed out stays here, what was not revealed is shown to nobody. A dispute that is
+    known already changes at most its deadline.
+    """
+    known = next((one for one in order.disputes if one.dispute_id == dispute.dispute_id), None)
+    if known is not None:
+        if known.state != "open" or dispute.due_at in (None, known.due_at):
+            return order
+        moved = _disputes_with(order, replace(known, due_at=dispute.due_at))
+        return replace(order, disputes=moved, version=order.version + 1)
+    frozen = replace(order, disputes=(*order.disputes, dispute), review=order.review or "disputed")
+    return happened(order, frozen, now, by, "dispute_opened")
+
+
+def win_dispute(order: Order, dispute_id: str, now: int, by: str) -> Order:
+    """The money stays with us: the order thaws, unless something else is to be looked at."""
+    known = next((one for one in order.disputes if one.dispute_id == dispute_id), None)
+    if known is None or known.state != "open":
+        return order
+    decided = replace(order, disputes=_disputes_with(order, replace(known, state="won", closed_at=now)))
+    if decided.review == "disputed" and not has_open_dispute(decided):
+        decided = replace(decided, review=None)
+    return happened(order, decided, now, by, "dispute_won")
+
+
+def lose_dispute(order: Order, dispute: Dispute, now: int, by: str) -> Order:
+    """The money is gone. A dispute that begins with its end is taken in whole. What becomes of the goods is decided by
+    `refunds.rules.money_went_back`.
+    """
+    known = next((one for one in order.disputes if one.dispute_id == dispute.dispute_id), None)
+    if known is not None and known.state != "open":
+        return order
+    lost = replace(known or dispute, state="lost", closed_at=now)
+    disputes = _disputes_with(order, lost) if known else (*order.disputes, lost)
+    return replace(order, disputes=disputes)
+
+
+def _disputes_with(order: Order, changed: Dispute) -> tuple[Dispute, ...]:
+    return tuple(changed if one.dispute_id == changed.dispute_id else one for one in order.disputes)
 
 
 def deliver(order: Order, line_ids: set[int], now: int, by: str, note: str = "") -> Order:
@@ -203,15 +267,24 @@ def next_due(order: Order) -> tuple[str, int] | None:
 
 
 def follow_ups(before: Order | None, after: Order) -> list[tuple[str, dict[str, str], int]]:
-    """The messages that one change of an order calls for: (queue fact, message, due instant)."""
+    """The messages that one change of an order calls for: (queue fact, message, due instant).
+
+    An unpaid order is looked after from its first minute: its provider may have been paid and not been heard. One that
+    was closed, or paid by one of several ways, must not be payable any more.
+    """
     message = {"order_id": after.order_id}
     if before is None and status_of(after) == "pending_payment":
-        return [("order-expiry", message, after.expires_at)]
+        return [("order-expiry", message, min(after.created_at + FIRST_LOOK_SECONDS, after.expires_at))]
+    messages = []
+    was_closed = before is not None and after.closed is not None and before.closed is None
+    was_paid = before is not None and after.paid_at is not None and before.paid_at is None
+    if was_closed or (was_paid and after.attempts):
+        messages.append(("payment-close", message, 0))
     due = next_due(after)
-    if due is None or (before is not None and next_due(before) == due):
-        return []
-    kind, at = due
-    return [({"deliver": "delivery-due", "refund": "refund-due"}[kind], message, at)]
+    if due is not None and (before is None or next_due(before) != due):
+        kind, at = due
+        messages.append(({"deliver": "delivery-due", "refund": "refund-due"}[kind], message, at))
+    return messages
 
 
 def may_be_revealed(order: Order) -> list[Line]:

@@ -49,21 +49,26 @@ def forward_changes(records: list[dict], now: int) -> dict:
 
 @bp.on_sqs_message(queue=settings.queue_name("order-expiry"), batch_size=10, name="on_order_expiry")
 def on_order_expiry(event):
-    """Expire unpaid orders whose time has come, together; send the others on towards theirs."""
+    """Expire unpaid orders whose time has come, together; ask about the others now and then, in case a notice was lost,
+    and send them on towards theirs.
+    """
     return expire_messages(event.to_dict()["Records"], clock.now())
 
 
 def expire_messages(records: list[dict], now: int) -> dict:
     """One transaction for a whole batch of messages; only those that could not be settled are reported back."""
     order_ids: dict[str, str] = {}  # message id -> order id
+    steps: dict[str, int] = {}
 
     def read(message: dict, message_id: str) -> None:
         order_ids[message_id] = message["order_id"]
+        steps[message["order_id"]] = message.get("step", 0)
 
     answer = each_message(records, read, "order-expiry", with_id=True)
-    released = release_due(list(order_ids.values()), now)
+    released = release_due(list(order_ids.values()), now, steps)
     for order_id, at in released.later.items():
-        send("order-expiry", {"order_id": order_id}, delay_seconds=min(MAX_DELAY_SECONDS, at - now))
+        message = {"order_id": order_id, "step": released.steps.get(order_id, steps[order_id])}
+        send("order-expiry", message, delay_seconds=min(MAX_DELAY_SECONDS, at - now))
     answer["batchItemFailures"] += [
         {"itemIdentifier": message_id} for message_id, order_id in order_ids.items() if order_id in released.failed
     ]

@@ -40,6 +40,24 @@ def get_order_page(call: Call, token: str):
     return _page(call, "order.html", token=token, to_root="../")
 
 
+@endpoint(bp, "GET", "/o/{token}/qr.svg", is_page=True)
+def get_order_qr(call: Call, token: str):
+    """The code to scan, as an image, while the order waits to be paid by scanning."""
+    from chalicelib.orders import store as orders
+    from chalicelib.orders.order_token import order_id_of_token
+    from chalicelib.orders.rules import status_of
+    from chalicelib.payments.store import find_session
+
+    order_id = order_id_of_token(token)
+    order = orders.find_order(order_id) if order_id else None
+    session = find_session(order.order_id, len(order.attempts) + 1) if order else None
+    if order is None or session is None or not session.qr_text or status_of(order) != "pending_payment":
+        return _page(call, "not_found.html", status=404, to_root="../../")
+    from chalicelib.pages.qr import qr_svg
+
+    return Response(qr_svg(session.qr_text), {"Content-Type": "image/svg+xml", "Content-Security-Policy": _POLICY}, 200)
+
+
 @endpoint(bp, "GET", "/sandbox/pay/{payment_id}", is_page=True)
 def get_sandbox_pay_page(call: Call, payment_id: str):
     """Where an imagined buyer pays, or does not."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 NoticeKind = Literal[
-    "paid", "failed", "refunded", "refund_failed", "dispute_opened", "dispute_won", "dispute_lost", "other"
-]
+    "paid", "approved", "failed", "refunded", "refund_failed", "dispute_opened", "dispute_won", "dispute_lost", "other"
+]  # approved: the buyer said yes, and asking the provider (`find`) brings the money in
 Mode = Literal["test", "live"]
 Closed = Literal["closed", "paid", "unknown"]
 Shows = Literal["redirect", "qr", "client"]  # a page to go to, a code to scan, parameters for the provider's own client
@@ -58,6 +58,7 @@ class ProviderFacts:
     currencies         None: all we know
     keeps_session      `start` makes something whose handle or address must be kept
     ask_after_seconds  ages of an unpaid order at which the provider is asked about it, in case its notice was lost
+    can_close          `close` is worth calling: the provider ends a payment when told to
     day_offset_hours   the provider's days begin so many hours before those of UTC (statements)
     """
 
@@ -67,6 +68,7 @@ class ProviderFacts:
     currencies: frozenset[str] | None = None
     keeps_session: bool = True
     ask_after_seconds: tuple[int, ...] = (60, 180, 600)
+    can_close: bool = True
     day_offset_hours: int = 0
     taken: Reply = Reply()
 
@@ -100,6 +102,7 @@ class Payment:
     provider_txn  its number of the money, once there is some
     paid_minor    what was paid in all, in `currency`; providers want it with a refund
     payer_id      who pays, in the provider's words (WeChat: openid); client_ip: from where
+    payer_session what proves that payer's presence, where a provider signs with it (WeChat: session_key); never stored
     """
 
     payment_id: str
@@ -117,6 +120,7 @@ class Payment:
     provider_txn: str | None = None
     paid_minor: int | None = None
     payer_id: str | None = None
+    payer_session: str | None = field(default=None, repr=False)
     client_ip: str | None = None
 
 
@@ -156,6 +160,7 @@ class Notice:
     amount_minor: int | None
     currency: str | None
     refund_id: str | None = None
+    provider_refund_id: str | None = None  # the provider's own number of a refund, for those made by hand there
     dispute: DisputeFacts | None = None
     account_id: str | None = None
 

@@ -15,7 +15,9 @@ from chalicelib.payments.model import Started
 from chalicelib.payments.providers import account_with, adapter_named, payment_of
 
 
-def open_payment(order: Order, base_url: str, order_url: str, now: int, *, is_new: bool = False) -> Started | None:
+def open_payment(
+    order: Order, base_url: str, order_url: str, now: int, *, is_new: bool = False, payer_session: str | None = None
+) -> Started | None:
     """How the buyer pays by the latest attempt; None when there is nothing (more) to pay. `is_new` spares looking for
     an earlier opening.
 
@@ -32,7 +34,8 @@ def open_payment(order: Order, base_url: str, order_url: str, now: int, *, is_ne
     session = store.find_session(order.order_id, number) if keeps and not is_new else None
     if session is None:
         payment = payment_of(order, account_with(tried.provider, tried.account_id), base_url, number)
-        session = adapter.start(replace(payment, return_url=order.return_url or order_url), now)
+        here = replace(payment, return_url=order.return_url or order_url, payer_session=payer_session)
+        session = adapter.start(here, now)
         if keeps:  # before the buyer gets the address: the payment can always be asked about
             store.put_session(order.order_id, session, number)
     return session

@@ -8,17 +8,26 @@ try.
 
 from __future__ import annotations
 
-from chalicelib.core.ids import order_id_of_payment
+from collections.abc import Callable
+from dataclasses import replace
+
+from chalicelib.aws.transact import transact
+from chalicelib.core.ids import attempt_of_payment, order_id_of_payment
 from chalicelib.edge.observe import count, log
+from chalicelib.inventory import store as inventory
 from chalicelib.orders import store as orders
 from chalicelib.orders.errors import OrderChanged
-from chalicelib.orders.model import Order
-from chalicelib.orders.rules import pay
-from chalicelib.payments import store
+from chalicelib.orders.model import Dispute, Order
+from chalicelib.orders.rules import lose_dispute, open_dispute, pay, refund_id_of, win_dispute
+from chalicelib.payments import dispute_store, store
 from chalicelib.payments.model import Notice
+from chalicelib.payments.providers import account_with, adapter_named, payment_of
+from chalicelib.refunds.rules import extents_of, money_went_back
 
 GIVE_UP_SECONDS = 86_400
 _TRIES = 8
+_DISPUTES = ("dispute_opened", "dispute_won", "dispute_lost")
+_LATER_WORDS = ("refunded", "refund_failed", *_DISPUTES)  # about money that came before: may name it by its number only
 
 
 def receive_notice(notice: Notice, now: int) -> None:
@@ -26,10 +35,11 @@ def receive_notice(notice: Notice, now: int) -> None:
 
     Raises: orders.changed_meanwhile when the order kept changing; the provider will send again.
     """
+    notice = _with_payment(notice)
     order_id = order_id_of_payment(notice.payment_id) if notice.payment_id else None
-    if order_id is None:
+    if order_id is None and notice.kind not in _DISPUTES:
         return  # somebody else's payment on the same account: not ours to keep
-    order = orders.find_order(order_id)
+    order = orders.find_order(order_id) if order_id else None
     store.put_notice(notice, now, is_matched=order is not None)
     if order is not None:
         _apply(order, notice, now)
@@ -43,7 +53,7 @@ def match_notice(pk: str, sk: str, now: int) -> str:
     found = store.find_notice(pk, sk)
     if found is None:
         return "applied"
-    notice, received_at = found
+    notice, received_at = _with_payment(found[0]), found[1]
     order = orders.find_order(order_id_of_payment(notice.payment_id or "") or "")
     if order is not None:
         _apply(order, notice, now)
@@ -53,36 +63,133 @@ def match_notice(pk: str, sk: str, now: int) -> str:
     return "applied" if order is not None else "abandoned"
 
 
+def _with_payment(notice: Notice) -> Notice:
+    """Refunds and disputes may name the money only by the provider's number: what came in under it is known."""
+    if notice.payment_id or notice.kind not in _LATER_WORDS or not notice.provider_txn:
+        return notice
+    return replace(notice, payment_id=store.find_payment_id(notice.provider, notice.provider_txn))
+
+
 def _apply(order: Order, notice: Notice, now: int) -> None:
-    if notice.provider != order.provider:
-        # Genuine, but from a provider this order was never opened at: recorded for a person, never taken for payment.
+    number = attempt_of_payment(notice.payment_id or "")
+    tried = order.attempt(number)
+    if tried is None or (notice.provider, notice.account_id) != (tried.provider, tried.account_id):
+        # Genuine, but from where this order was never offered: recorded for a person, never taken for payment.
         log.error("notice of another provider", extra={"order_id": order.order_id, "provider": notice.provider})
         count("NoticeOfAnotherProvider")
     elif notice.kind == "paid":
-        _apply_payment(order, notice, now)
-    elif notice.kind in ("refunded", "refund_failed") and any(one.state == "pending" for one in order.refunds):
-        # The notice is a hint; the provider's own books are asked before an order is settled.
+        _change(order, lambda order: _paid(order, notice, number, now))
+    elif notice.kind == "approved" and order.paid_at is None:
+        _bring_in(order, notice, number, now)
+    elif notice.kind in _DISPUTES and notice.dispute:
+        _apply_dispute(order, notice, now)
+    elif notice.kind in ("refunded", "refund_failed"):
+        _apply_refund(order, notice, now)
+
+
+def _paid(order: Order, notice: Notice, number: int, now: int) -> Order:
+    return pay(
+        order,
+        amount_minor=notice.amount_minor or 0,
+        currency=notice.currency or "",
+        provider_txn=notice.provider_txn or notice.event_id,
+        now=now,
+        by=f"provider:{notice.provider}",
+        attempt=number,
+    )
+
+
+def _bring_in(order: Order, notice: Notice, number: int, now: int) -> None:
+    """The buyer said yes: asking the provider brings the money in, unless the order was closed meanwhile."""
+    if order.closed:
+        return
+    tried = order.attempt(number)
+    payment = payment_of(order, account_with(tried.provider, tried.account_id), "", number)
+    session = store.find_session(order.order_id, number)
+    found = adapter_named(tried.provider).find(replace(payment, provider_ref=session.provider_ref if session else None))
+    if found.state == "paid" and found.provider_txn:
+        money = replace(
+            notice, kind="paid", event_id=f"asked:{found.provider_txn}", provider_txn=found.provider_txn,
+            amount_minor=found.amount_minor, currency=found.currency,
+        )  # fmt: skip
+        store.put_notice(money, now, is_matched=True)
+        _change(order, lambda order: _paid(order, money, number, now))
+
+
+def _apply_dispute(order: Order, notice: Notice, now: int) -> None:
+    """The order first, then the row that later readers learn from: a repeat does both again, and changes nothing."""
+    said, by = notice.dispute, f"provider:{notice.provider}"
+    dispute = Dispute(
+        said.dispute_id, "open", notice.amount_minor or order.paid_minor, said.reason[:100], now, said.due_at
+    )
+
+    def decide(order: Order) -> Order:
+        if notice.kind == "dispute_opened":
+            return open_dispute(order, dispute, now, by)
+        if notice.kind == "dispute_won":
+            return win_dispute(order, said.dispute_id, now, by)
+        lost = lose_dispute(order, dispute, now, by)
+        if lost is order:
+            return order
+        return money_went_back(
+            lost, dispute.amount_minor, now, by=by, reason="dispute_lost", request_id=f"dispute:{said.dispute_id}"
+        )
+
+    after = _change(order, decide)
+    for one in after.disputes:
+        if one.dispute_id == said.dispute_id:
+            dispute_store.put_label(after, notice.provider, one)
+
+
+def _apply_refund(order: Order, notice: Notice, now: int) -> None:
+    """The notice is a hint; the provider's own books are asked before an order is settled. Money that went back without
+    our asking is taken in as it is told: there is nothing of ours to ask about.
+    """
+    ours = next((one for one in order.refunds if refund_id_of(order, one) == notice.refund_id), None)
+    if ours is not None or any(one.state == "pending" for one in order.refunds):
         from chalicelib.aws.queues import send
 
-        send("refund-due", {"order_id": order.order_id})
-
-
-def _apply_payment(order: Order, notice: Notice, now: int) -> None:
-    for last in (False,) * (_TRIES - 1) + (True,):
-        paid = pay(
+        is_doubted = ours is not None and ours.state == "succeeded" and notice.kind == "refund_failed"
+        if is_doubted or any(one.state == "pending" for one in order.refunds):
+            send("refund-due", {"order_id": order.order_id, **({"recheck": ours.refund_no} if is_doubted else {})})
+    elif notice.kind == "refunded" and notice.refund_id is None and notice.provider_refund_id and notice.amount_minor:
+        known_as = f"theirs:{notice.provider_refund_id}"[:100]
+        _change(
             order,
-            amount_minor=notice.amount_minor or 0,
-            currency=notice.currency or "",
-            provider_txn=notice.provider_txn or notice.event_id,
-            now=now,
-            by=f"provider:{notice.provider}",
-        )
-        if paid is order:
-            return
+            lambda order: money_went_back(
+                order, notice.amount_minor, now, by=f"provider:{notice.provider}", reason="refunded_by_hand",
+                request_id=known_as,
+            ),
+        )  # fmt: skip
+
+
+def _change(order: Order, decide: Callable[[Order], Order]) -> Order:
+    """Decide and write, anew whenever the order changed in between. Keys that a decision frees move in the same write.
+
+    Raises: orders.changed_meanwhile
+    """
+    for last in (False,) * (_TRIES - 1) + (True,):
+        after = decide(order)
+        if after is order:
+            return order
         try:
-            orders.save(order, paid)
-            return
+            _write(order, after)
+            return after
         except OrderChanged:
             if last:
                 raise
             order = orders.get_order(order.order_id)
+    raise AssertionError("unreachable")
+
+
+def _write(before: Order, after: Order) -> None:
+    ended = [one for one in after.refunds[len(before.refunds) :] if one.state == "succeeded"]
+    returned = [extent for one in ended for extent in extents_of(before, one, is_revealed=False)]
+    spoiled = [extent for one in ended for extent in extents_of(before, one, is_revealed=True)]
+    if not returned and not spoiled:
+        orders.save(before, after)
+        return
+    writes = inventory.return_writes(
+        [(before.order_id, returned)] if returned else [], [(before.order_id, spoiled)] if spoiled else []
+    )
+    transact([orders.save_write(before, after), *writes])

@@ -11,6 +11,7 @@ not exist (yet) also stands in the `due` index until it finds its order or is a 
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from chalicelib.aws.clients import dynamodb
@@ -18,7 +19,7 @@ from chalicelib.aws.rows import from_row, to_row
 from chalicelib.aws.transact import put_if_absent, retry_busy
 from chalicelib.core.due import due_attributes
 from chalicelib.core.settings import table_name
-from chalicelib.payments.model import Notice, Started
+from chalicelib.payments.model import DisputeFacts, Notice, Started
 
 
 def put_session(order_id: str, started: Started, attempt: int = 1) -> None:
@@ -60,7 +61,9 @@ def put_notice(notice: Notice, now: int, *, is_matched: bool) -> None:
         "pk": _partition(notice.provider, notice.provider_txn or notice.event_id), "sk": notice.event_id, "provider":
         notice.provider, "event_id": notice.event_id, "kind": notice.kind, "payment_id": notice.payment_id,
         "provider_txn": notice.provider_txn, "amount_minor": notice.amount_minor, "currency": notice.currency,
-        "refund_id": notice.refund_id, "received_at": now,
+        "refund_id": notice.refund_id, "provider_refund_id": notice.provider_refund_id,
+        "account_id": notice.account_id, "received_at": now,
+        "dispute": asdict(notice.dispute) if notice.dispute else None,
     }  # fmt: skip
     if not is_matched:
         row |= due_attributes("notice", now, notice.event_id)
@@ -77,6 +80,8 @@ def find_notice(pk: str, sk: str) -> tuple[Notice, int] | None:
         return None
     row = from_row(found["Item"])
     members = {name: row.get(name) for name in Notice.__dataclass_fields__}
+    if members["dispute"]:
+        members["dispute"] = DisputeFacts(**members["dispute"])
     return Notice(**members), row["received_at"]
 
 

@@ -1,6 +1,6 @@
 """What payments do outside of a request: notices that came before their order, and the sandbox's delayed ones.
 
-Functions: every_minute_match_notices (timer), on_sandbox_notice_due (queue sandbox-notice-due).
+Functions: every_minute_match_notices (timer), on_sandbox_notice_due and on_payment_close (queues).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any
 from chalice import Blueprint
 
 from chalicelib.aws.due import list_due
+from chalicelib.aws.queues import MAX_DELAY_SECONDS, send
 from chalicelib.core import clock, settings
 from chalicelib.edge.observe import count, log
 from chalicelib.edge.worker import each_due, each_message
@@ -23,6 +24,21 @@ def on_sandbox_notice_due(event: Any) -> dict:
     """Send the sandbox notices whose time has come. Repeating a message repeats a notice, which is harmless."""
     records = event.to_dict()["Records"]
     return each_message(records, lambda message: sandbox.send_due_notice(message, clock.now()), "sandbox-notice-due")
+
+
+@bp.on_sqs_message(queue=settings.queue_name("payment-close"), batch_size=10, name="on_payment_close")
+def on_payment_close(event: Any) -> dict:
+    """Close what nobody should pay any more; a provider out of reach is tried again a few times, each time later."""
+    return each_message(event.to_dict()["Records"], close_message, "payment-close")
+
+
+def close_message(message: dict) -> None:
+    from chalicelib.payments.close_payments import MAX_TRIES, RETRY_SECONDS, close_payments
+
+    tries = message.get("tries", 0) + 1
+    if not close_payments(message["order_id"]) and tries < MAX_TRIES:
+        pause = min(MAX_DELAY_SECONDS, RETRY_SECONDS * 2 ** (tries - 1))
+        send("payment-close", {"order_id": message["order_id"], "tries": tries}, delay_seconds=pause)
 
 
 @bp.schedule("rate(1 minute)", name="every_minute_match_notices")

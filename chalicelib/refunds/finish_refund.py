@@ -8,6 +8,7 @@ the provider is first asked whether it already did it.
 from __future__ import annotations
 
 from dataclasses import replace
+from types import ModuleType
 
 from chalicelib.aws.transact import transact
 from chalicelib.edge.observe import failure_facts, log
@@ -16,9 +17,9 @@ from chalicelib.orders import store as orders
 from chalicelib.orders.errors import OrderChanged
 from chalicelib.orders.model import Order, Refund
 from chalicelib.orders.rules import next_due, refund_id_of
-from chalicelib.payments.model import RefundResult
-from chalicelib.payments.providers import payment_of, provider_named
-from chalicelib.refunds.rules import extents_of, settle_refund
+from chalicelib.payments.model import Payment, RefundResult
+from chalicelib.payments.providers import payment_asked
+from chalicelib.refunds.rules import extents_of, reverse_refund, settle_refund
 
 _TRIES = 6
 
@@ -60,11 +61,9 @@ def _finish(order: Order, refund_no: int, now: int, base_url: str) -> Order:
 def _ask_provider(order: Order, refund: Refund, now: int, base_url: str) -> RefundResult:
     if refund.amount_minor == 0:  # too little was paid, and other lines took all of it back
         return RefundResult("succeeded")
-    provider, refund_id = provider_named(order.provider), refund_id_of(order, refund)
-    payment = payment_of(order, base_url)
-    if refund.provider_txn:
-        payment = replace(payment, provider_txn=refund.provider_txn)
+    refund_id = refund_id_of(order, refund)
     try:
+        provider, payment = _payment_of(order, refund, base_url)
         known = provider.find_refund(payment, refund_id) if refund.tries or now > refund.asked_at else None
         if known is not None and known.state != "unknown":
             return known
@@ -72,6 +71,38 @@ def _ask_provider(order: Order, refund: Refund, now: int, base_url: str) -> Refu
     except Exception as error:  # no answer is not a no: the refund waits and is asked about again
         log.error("refund could not be settled", extra={"order_id": order.order_id, **failure_facts(error)})
         return RefundResult("unknown")
+
+
+def recheck_refund(order_id: str, refund_no: int, now: int) -> None:
+    """A provider says that a refund it had confirmed came to nothing: ask its books, and if so call a person.
+
+    Raises: orders.changed_meanwhile
+    """
+    for _ in range(_TRIES):
+        order = orders.find_order(order_id)
+        if order is None or order.refund(refund_no).state != "succeeded":
+            return
+        provider, payment = _payment_of(order, order.refund(refund_no), "")
+        found = provider.find_refund(payment, refund_id_of(order, order.refund(refund_no)))
+        if found is None or found.state != "failed":
+            return
+        try:
+            orders.save(order, reverse_refund(order, refund_no, now))
+            return
+        except OrderChanged:
+            continue
+    raise OrderChanged()
+
+
+def _payment_of(order: Order, refund: Refund, base_url: str) -> tuple[ModuleType, Payment]:
+    """The payment a refund goes back to: the one that paid the order, or the extra one."""
+    provider, payment = payment_asked(order, refund.attempt or order.paid_attempt, base_url)
+    return provider, replace(
+        payment,
+        provider_txn=refund.provider_txn or order.provider_txn,
+        paid_minor=refund.amount_minor if refund.provider_txn else order.paid_minor,
+        currency=refund.currency or order.paid_currency or order.currency,
+    )
 
 
 def _key_writes(order: Order, refund: Refund) -> list:

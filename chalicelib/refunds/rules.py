@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from chalicelib.orders.errors import Disputed
 from chalicelib.orders.model import Extent, Line, Order, Refund
-from chalicelib.orders.rules import happened, is_in_refund_window, is_refunded
+from chalicelib.orders.rules import happened, has_open_dispute, is_in_refund_window, is_refunded
 from chalicelib.payments.model import RefundResult
 from chalicelib.refunds.errors import NothingLeft, NotPaid, Revealed, UnderReview, UnknownLine, WindowOver
 
@@ -24,7 +25,7 @@ def ask_refund(
     """The order with a pending refund of these lines (None: of all that are left).
 
     Raises: refunds.not_paid, refunds.unknown_line, refunds.nothing_left, refunds.revealed, refunds.window_over,
-            refunds.under_review
+            refunds.under_review, orders.disputed
     """
     if order.paid_at is None:
         raise NotPaid()
@@ -35,6 +36,8 @@ def ask_refund(
     wanted = [line for line in open_lines if line_ids is None or line.line_id in line_ids]
     if not wanted or (line_ids is not None and len(wanted) < len(set(line_ids))):
         raise NothingLeft(field="line_ids" if line_ids else None)
+    if has_open_dispute(order):
+        raise Disputed()
     if not is_operator:
         _check_policy(order, wanted, now)
     return _with_refund(order, wanted, now, by, reason, request_id)
@@ -78,9 +81,55 @@ def _with_refund(
     return happened(order, after, now, by, f"refund_{refund_no}")
 
 
+def money_went_back(
+    order: Order, amount_minor: int, now: int, *, by: str, reason: str, request_id: str
+) -> Order:  # fmt: skip
+    """The order after money left without our asking: a lost dispute, a refund made by hand at the provider.
+
+    All that was left ends the goods too, as a refund of ours would; a part of it calls a person, who knows what it was
+    for. `request_id` names the event: one that was taken in before changes nothing.
+    """
+    if order.paid_at is None or any(one.request_id == request_id for one in order.refunds):
+        return order
+    left = left_minor(order)
+    open_lines = [line for line in order.lines if line.refund_no == 0] if amount_minor >= left else []
+    refund_no = len(order.refunds) + 1
+    refund = Refund(
+        refund_no=refund_no, lines=tuple(line.line_id for line in open_lines), amount_minor=min(amount_minor, left),
+        state="succeeded", asked_at=now, asked_by=by, reason=reason, next_try_at=now, finished_at=now,
+        request_id=request_id,
+    )  # fmt: skip
+    chosen = set(refund.lines)
+    lines = tuple(
+        replace(line, refund_no=refund_no, extents=()) if line.line_id in chosen else line for line in order.lines
+    )
+    review = (None if not has_open_dispute(order) else order.review) if open_lines else order.review or reason
+    after = replace(order, lines=lines, refunds=(*order.refunds, refund), review=review)
+    return happened(order, after, now, by, reason)
+
+
+def reverse_refund(order: Order, refund_no: int, now: int) -> Order:
+    """The order after the provider took a refund back that it had confirmed: the buyer has no money, and a person has
+    to find out where to send it. The goods stay ended; the lines may be refunded anew.
+    """
+    refund = order.refund(refund_no)
+    if refund.state != "succeeded":
+        return order
+    lines = tuple(replace(line, refund_no=0) if line.refund_no == refund_no else line for line in order.lines)
+    after = _replaced(order, replace(refund, state="reversed", reversed_at=now))
+    return happened(
+        order, replace(after, lines=lines, review=order.review or "refund_reversed"), now, "provider",
+        f"refund_{refund_no}_reversed",
+    )  # fmt: skip
+
+
 def left_minor(order: Order) -> int:
     """What of the order's own payment is not given back and not on its way back."""
-    gone = sum(one.amount_minor for one in order.refunds if one.state != "failed" and one.provider_txn is None)
+    gone = sum(
+        one.amount_minor
+        for one in order.refunds
+        if one.state not in ("failed", "reversed") and one.provider_txn is None
+    )
     return order.paid_minor - gone
 
 

@@ -9,7 +9,7 @@ from chalicelib.aws.queues import MAX_DELAY_SECONDS, send
 from chalicelib.core import clock, settings
 from chalicelib.edge.observe import log
 from chalicelib.edge.worker import each_due, each_message
-from chalicelib.refunds.finish_refund import finish_refunds, next_try
+from chalicelib.refunds.finish_refund import finish_refunds, next_try, recheck_refund
 
 bp = Blueprint(__name__)
 
@@ -22,6 +22,8 @@ def on_refund_due(event):
 
 def settle_message(message: dict) -> None:
     now = clock.now()
+    if message.get("recheck"):
+        recheck_refund(message["order_id"], message["recheck"], now)
     order = finish_refunds(message["order_id"], now)
     at = next_try(order) if order else None
     if at is not None:

@@ -28,7 +28,8 @@ from infra.local.seed import csv_of_keys
 from infra.local.stack import client, deploy_data_and_queues
 
 STAGE = "test"
-FACTS = ("delivery-due", "order-expiry", "refund-due", "import-started", "import-chunk", "sandbox-notice-due",
+FACTS = ("delivery-due", "order-expiry", "refund-due", "import-started", "import-chunk", "payment-close",
+         "reconciliation-due", "sandbox-notice-due",
          "order-changed", "order-changed-count-held")  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from chalicelib.orders import rules
-from chalicelib.orders.model import Happening, Line, Order, Refund
+from chalicelib.orders.model import Attempt, Happening, Line, Order, Refund
 
 NOW = 1_772_323_200
 
@@ -133,11 +133,16 @@ def test_an_illegal_move_is_a_fault_of_ours():
 def test_follow_ups_are_sent_once_per_due_instant():
     order = an_order()
     message = {"order_id": order.order_id}
-    assert rules.follow_ups(None, order) == [("order-expiry", message, NOW + 900)]
+    assert rules.follow_ups(None, order) == [("order-expiry", message, NOW + 60)]
+    assert rules.follow_ups(None, replace(order, expires_at=NOW + 30)) == [("order-expiry", message, NOW + 30)]
     delayed = paid(an_order(a_line(mode="delayed", delay_minutes=5)))
     assert rules.follow_ups(order, delayed) == [("delivery-due", message, NOW + 300)]
     assert rules.follow_ups(delayed, replace(delayed, reveals=(NOW,))) == []
     assert rules.follow_ups(order, paid(order)) == []
+    closed = rules.close(order, "expired", NOW, "timer")
+    assert rules.follow_ups(order, closed) == [("payment-close", message, 0)]
+    twice = rules.offer_again(order, Attempt("stripe"), NOW, "key")
+    assert rules.follow_ups(twice, paid(twice)) == [("payment-close", message, 0)]
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from chalicelib.payments import sandbox
 from chalicelib.payments import sandbox_store as books
 from chalicelib.payments.adapters.sandbox import read_notice
 from chalicelib.payments.errors import BadNotice, NoSuchPayment
-from chalicelib.payments.model import Notice
+from chalicelib.payments.model import Account, Notice
 
 NOW = 1_772_323_200
 LONG_AGO = NOW - 10_000
@@ -57,7 +57,7 @@ class Endpoint:
 
     def take(self, headers: dict, body: bytes) -> int:
         try:
-            notice = read_notice(headers, body, self.now)
+            notice = read_notice(Account("sandbox"), headers, body, self.now)
         except BadNotice:
             return 400
         if self.status == 200:

@@ -57,7 +57,7 @@ function setText(id, text) {
 }
 
 function showPay() {
-  const isPayable = order.status === "pending_payment" && isWebAddress(order.payment.pay_url);
+  const isPayable = mayGoAndPay();
   byId("pay").hidden = order.status !== "pending_payment";
   byId("pay-link").hidden = !isPayable;
   if (isPayable) {
@@ -67,13 +67,27 @@ function showPay() {
     byId("pay-link").href = address.href;
     byId("pay-link").textContent = say("pay", { amount: money(order.total_minor, order.currency) });
   }
+  const amount = money(order.total_minor, order.currency);
+  byId("qr-part").hidden = !order.payment.qr_url;
+  if (order.payment.qr_url) {
+    byId("qr").src = `${page.dataset.token}/qr.svg?p=${order.payment.payment_id}`;
+    setText("qr-text", say("scan_to_pay", { amount }));
+  }
+  byId("pay-in-app").hidden = !order.payment.client;
+  setText("pay-in-app", say("pay_in_app", { amount }));
   tick();
+}
+
+// A code to scan is on this very page: there is nowhere to go.
+function mayGoAndPay() {
+  return order.status === "pending_payment" && isWebAddress(order.payment.pay_url) && !order.payment.qr_url;
 }
 
 function tick() {
   if (order?.status !== "pending_payment") return;
   const seconds = Math.ceil((Date.parse(order.expires_at) - Date.now() - clockOffsetMs) / 1000);
-  byId("pay-link").hidden = seconds <= 0 || !isWebAddress(order.payment.pay_url);
+  byId("pay-link").hidden = seconds <= 0 || !mayGoAndPay();
+  if (seconds <= 0) byId("qr-part").hidden = true;
   setText("clock-label", seconds > 0 ? say("time_left") : say("time_over"));
   setText("clock", seconds > 0 ? clockFace(seconds) : "");
 }
