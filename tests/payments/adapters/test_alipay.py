@@ -845,8 +845,6 @@ def bill(*rows: str, seller: str = SELLER_ID, day: str = DAY, until: str = "2026
 
 
 SUMMARY = "#支付宝业务汇总查询\r\n门店编号,门店名称,订单总笔数,订单金额（元）,商家实收（元）\r\n合计,,1,49.99,49.99\r\n"
-    "#支付宝业务汇总查询\r\n门店编号,门店名称,交易订单总笔数,订单金额（元）,商家实收（元）\r\n合计,,1,49.99,49.99\r\n"
-)
 
 
 def zipped(*texts: str, encoding: str = "gbk") -> bytes:
