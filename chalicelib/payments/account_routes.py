@@ -130,7 +130,7 @@ def get_disputes(call: Call):
             dispute_id=row["dispute_id"], provider=row["provider"], order_id=row["order_id"], shop_id=row["shop_id"],
             state=row["state"], amount_minor=row["amount_minor"], currency=row.get("currency"),
             reason=row.get("reason", ""), was_revealed=row["was_revealed"], opened_at=iso(row["opened_at"]),
-            due_at=iso(row.get("due_at")), closed_at=iso(row.get("closed_at")),
+            due_at=iso(row.get("evidence_due_at")), closed_at=iso(row.get("closed_at")),
         )
         for row in rows
     ]  # fmt: skip

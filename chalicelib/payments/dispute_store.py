@@ -28,7 +28,7 @@ def put_label(order: Order, provider: str, dispute: Dispute) -> None:
         "pk": "DISPUTE", "sk": f"{dispute.opened_at:012d}#{provider}#{dispute.dispute_id}", "provider": provider,
         "dispute_id": dispute.dispute_id, "order_id": order.order_id, "shop_id": order.shop_id, "state": dispute.state,
         "rank": _RANK[dispute.state], "amount_minor": dispute.amount_minor, "currency": order.paid_currency,
-        "reason": dispute.reason, "opened_at": dispute.opened_at, "due_at": dispute.due_at,
+        "reason": dispute.reason, "opened_at": dispute.opened_at, "evidence_due_at": dispute.due_at,
         "closed_at": dispute.closed_at, "was_revealed": any(line.revealed_at for line in order.lines),
     }  # fmt: skip
     try:

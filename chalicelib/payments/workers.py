@@ -28,17 +28,21 @@ def on_sandbox_notice_due(event: Any) -> dict:
 
 @bp.on_sqs_message(queue=settings.queue_name("payment-close"), batch_size=10, name="on_payment_close")
 def on_payment_close(event: Any) -> dict:
-    """Close what nobody should pay any more; a provider out of reach is tried again a few times, each time later."""
+    """Close what nobody should pay any more, or ask about it where the message says so; a provider out of reach is tried
+    again a few times, each time later.
+    """
     return each_message(event.to_dict()["Records"], close_message, "payment-close")
 
 
 def close_message(message: dict) -> None:
+    from chalicelib.payments.ask_payments import ask_payments
     from chalicelib.payments.close_payments import MAX_TRIES, RETRY_SECONDS, close_payments
 
-    tries = message.get("tries", 0) + 1
-    if not close_payments(message["order_id"]) and tries < MAX_TRIES:
+    order_id, tries = message["order_id"], message.get("tries", 0) + 1
+    done = ask_payments(order_id, clock.now()) if message.get("ask") else close_payments(order_id)
+    if not done and tries < MAX_TRIES:
         pause = min(MAX_DELAY_SECONDS, RETRY_SECONDS * 2 ** (tries - 1))
-        send("payment-close", {"order_id": message["order_id"], "tries": tries}, delay_seconds=pause)
+        send("payment-close", {**message, "tries": tries}, delay_seconds=pause)
 
 
 @bp.schedule("rate(1 minute)", name="every_minute_match_notices")

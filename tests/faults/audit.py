@@ -29,18 +29,19 @@ _TICK = {
 LEGAL = {
     None: {"pending_payment"},
     "pending_payment": {"paid", "delivered", "partially_delivered", "cancelled", "expired", "needs_review"},
-    "paid": {"paid", "partially_delivered", "delivered", "refunding"},
-    "delivering": {"paid", "partially_delivered", "delivered", "refunding"},
-    "partially_delivered": {"partially_delivered", "delivered", "refunding"},
-    "delivered": {"delivered", "refunding"},
+    # A dispute, or money that the provider gave back by hand, may come to any paid order: review, or refunded at once.
+    "paid": {"paid", "partially_delivered", "delivered", "refunding", "refunded", "needs_review"},
+    "delivering": {"paid", "partially_delivered", "delivered", "refunding", "refunded", "needs_review"},
+    "partially_delivered": {"partially_delivered", "delivered", "refunding", "refunded", "needs_review"},
+    "delivered": {"delivered", "refunding", "refunded", "needs_review"},
     "cancelled": {"delivering", "needs_review"},
     "expired": {"delivering", "needs_review"},
     "refunding": {
         "refunding", "refunded", "partially_refunded", "needs_review", "paid", "delivering", "delivered",
         "partially_delivered",
     },
-    "refunded": {"refunding", "refunded"},
-    "partially_refunded": {"refunding", "partially_refunded"},
+    "refunded": {"refunding", "refunded", "needs_review"},
+    "partially_refunded": {"refunding", "partially_refunded", "refunded", "needs_review"},
     "needs_review": {
         "refunding", "paid", "delivered", "partially_delivered", "refunded", "partially_refunded", "needs_review",
     },
@@ -231,7 +232,8 @@ def _check_money(order: dict, captured: dict[str, tuple[int, dict[str, int]]]) -
         assert ours[refund_id].get("a", 0) == minor, f"I3 {name}: {refund_id} was paid with another amount"
         assert ours[refund_id]["s"] != "failed", f"I3 {name}: {refund_id} was paid and is said to have failed"
     for refund_id, one in ours.items():
-        if one["s"] == "succeeded" and one.get("a", 0):
+        is_ours = one["r"] not in ("dispute_lost", "refunded_by_hand") if "r" in one else True
+        if one["s"] == "succeeded" and one.get("a", 0) and is_ours:
             assert refund_id in theirs, f"I2 {name}: {refund_id} succeeded and was never paid"
     # The money that stays is the price of the goods that stay.
     if order["st"] in ("delivered", "paid", "partially_delivered", "refunded", "partially_refunded"):
