@@ -39,6 +39,8 @@ class AlipayServer:
     tampered     one character of the node is another       sha1        signed with SHA-1
     other_key    signed with a key that is not Alipay's     system      20000, it was done, Alipay does not know
     refused      `refusal` is the sub_code, nothing was done
+    another      it was done, the answer is about another payment        another_refund  likewise
+    status       it was done, and comes with a status that says it was not
     """
 
     app_key: RSAPublicKey
@@ -114,13 +116,17 @@ class AlipayServer:
             node = self._carry_out(method, params)
         if fault == "system":
             node = {"code": "20000", "msg": "Service Currently Unavailable", "sub_code": "aop.ACQ.SYSTEM_ERROR"}
+        if fault == "another" and "out_trade_no" in node:
+            node = {**node, "out_trade_no": "pay_another"}
+        if fault == "another_refund" and "out_request_no" in node:
+            node = {**node, "out_request_no": "rfd_another"}
         if fault == "drop_after":
             return None
         if fault == "slow":
             time.sleep(self.slow_seconds)
         if fault == "html":
             return self._send(handler, 200, b"<html>try later</html>")
-        return self._send(handler, 200, self._write(method, node, fault))
+        return self._send(handler, 500 if fault == "status" else 200, self._write(method, node, fault))
 
     def _write(self, method: str, node: dict, fault: str | None) -> bytes:
         raw = json.dumps(node, ensure_ascii=False).replace("/", "\\/").encode()  # as Alipay writes slashes

@@ -3,11 +3,16 @@ from __future__ import annotations
 import base64
 import io
 import json
+import threading
+import time
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.request import urlopen
 
 import alipay as sdk
 import pytest
@@ -32,6 +37,8 @@ from chalicelib.payments.alipay_signature import (
 from chalicelib.payments.errors import BadNotice, BadStatement, NoStatement, ProviderRefused, ProviderUnavailable
 from chalicelib.payments.model import Account, Found, Notice, Payment, RefundResult, StatementLine
 from chalicelib.payments.rsa_signature import verify_sha256
+from infra.local.simulator import alipay as alipay_simulator
+from infra.local.simulator.server import Simulator
 from tests.payments.adapters.alipay_server import APP_ID, SELLER_ID, AlipayServer, sign
 
 SAMPLES = json.loads((Path(__file__).parent / "samples/alipay.json").read_text())
@@ -41,7 +48,7 @@ NOW = 1_781_500_000
 DAY = "2026-06-15"
 OURS = "pay_0123456789abcdef"
 TXN = "2026061522001425331400001234"
-LOST = ["drop_after", "slow", "html", "unsigned", "tampered", "sha1", "other_key", "system"]
+LOST = ["drop_after", "slow", "html", "unsigned", "tampered", "sha1", "other_key", "system", "status"]
 NEVER_DONE = ["drop_before", "error"]
 
 
@@ -693,6 +700,15 @@ def test_closing_claims_nothing_that_alipay_did_not_say(fault: str, payment: Pay
     assert alipay.close(payment) == "closed"
 
 
+def test_closing_claims_nothing_from_an_answer_about_another_payment(payment: Payment, server: AlipayServer):
+    server.scan(OURS)
+    server.fault = "another"
+    assert alipay.close(payment) == "unknown"
+    server.pay(OURS)
+    server.fault, server.fault_on = "another", "query"
+    assert alipay.close(payment) == "unknown"
+
+
 # refunds
 
 
@@ -777,6 +793,16 @@ def test_a_refusal_that_may_change_is_unknown_and_goes_through_later_under_the_s
     assert alipay.refund(payment, "rfd_1", 1999, NOW) == RefundResult("unknown")
     assert alipay.find_refund(payment, "rfd_1") is None
     assert alipay.refund(payment, "rfd_1", 1999, NOW) == RefundResult("succeeded")
+
+
+@pytest.mark.parametrize("fault", ["another", "another_refund"])
+def test_a_refund_is_not_believed_from_an_answer_about_another_one(fault: str, payment: Payment, server: AlipayServer):
+    server.pay(OURS)
+    server.fault, server.is_fault_lasting = fault, True
+    first = alipay.refund(payment, "rfd_1", 1999, NOW)
+    assert first.state == ("unknown" if fault == "another" else "succeeded")
+    assert alipay.find_refund(payment, "rfd_1") == RefundResult("unknown")
+    assert alipay.refund(payment, "rfd_1", 1999, NOW) == RefundResult("unknown")
 
 
 def test_another_sum_under_the_same_refund_id_is_neither_yes_nor_no(payment: Payment, server: AlipayServer):
@@ -1022,3 +1048,156 @@ def test_neither_key_nor_secret_shows_in_what_a_payment_or_an_error_prints(payme
     with pytest.raises(ProviderUnavailable) as error:
         alipay.start(replace(payment, method="precreate"), NOW)
     assert error.value.__suppress_context__
+
+
+# the simulator, written from Alipay's documents without this code
+
+
+@pytest.fixture
+def simulator(tmp_path: Path) -> Iterator[Simulator]:
+    with Simulator(tmp_path, speed=1000) as one:
+        yield one
+
+
+class Inbox:
+    """Takes notices as our notice address does, and keeps what they said."""
+
+    def __init__(self, account: Account):
+        inbox = self
+        self.notices: list[Notice | None] = []
+        self.refused = 0
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["content-length"]))
+                try:
+                    inbox.notices.append(alipay.read_notice(account, {}, body, NOW))
+                except BadNotice:
+                    inbox.refused += 1
+                reply = alipay.FACTS.taken
+                self.send_response(reply.status)
+                self.send_header("Content-Type", reply.content_type)
+                self.end_headers()
+                self.wfile.write(reply.body.encode())
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1/notices/alipay"
+        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def wait_for(self, count: int) -> list[Notice | None]:
+        until = time.monotonic() + 5
+        while len(self.notices) < count and time.monotonic() < until:
+            time.sleep(0.01)
+        assert (len(self.notices), self.refused) == (count, 0)
+        return self.notices
+
+
+@pytest.fixture
+def inbox(simulator: Simulator) -> Iterator[Inbox]:
+    one = Inbox(demo_account(simulator))
+    yield one
+    one.server.shutdown()
+    one.server.server_close()
+
+
+def demo_account(simulator: Simulator) -> Account:
+    return Account("alipay", **alipay_simulator.demo_account(simulator.world))
+
+
+def order(simulator: Simulator, inbox: Inbox, method: str = "precreate", total_minor: int = 4999) -> Payment:
+    return replace(
+        PAYMENT,
+        account=demo_account(simulator),
+        method=method,
+        total_minor=total_minor,
+        notify_url=inbox.url,
+        expires_at=int(time.time()) + 900,
+    )
+
+
+def test_on_the_simulator_a_code_is_paid_refunded_in_parts_and_found_in_the_days_bill(
+    simulator: Simulator, inbox: Inbox
+):
+    payment, now = order(simulator, inbox), int(time.time())
+    qr_text = alipay.start(payment, now).qr_text
+    assert qr_text == f"{simulator.url}/pay/alipay/{OURS}"
+    assert alipay.find(payment) == Found("unpaid")
+    assert alipay.close(payment) == "unknown"  # nobody has scanned it
+    simulator.control("pay", provider="alipay", our_no=OURS)
+    (paid,) = inbox.wait_for(1)
+    found = alipay.find(payment)
+    assert paid is not None
+    assert (paid.kind, paid.payment_id, paid.amount_minor) == ("paid", OURS, 4999)
+    assert found == Found("paid", 4999, "CNY", paid.provider_txn)
+    assert alipay.close(payment) == "paid"
+    with pytest.raises(ProviderUnavailable):
+        alipay.start(payment, now)
+    assert alipay.refund(payment, "rfd_0123456789abcdef_1", 1999, now) == RefundResult("succeeded")
+    assert alipay.refund(payment, "rfd_0123456789abcdef_1", 1999, now) == RefundResult("succeeded")
+    assert alipay.refund(payment, "rfd_0123456789abcdef_2", 9999, now) == RefundResult("failed")
+    simulator.control("refund", provider="alipay", our_no=OURS, amount_minor=3000)
+    told = [(one.kind, one.refund_id, one.amount_minor) for one in inbox.wait_for(3) if one is not None]
+    ours = ("refunded", "rfd_0123456789abcdef_1", None)
+    assert sorted(told, key=str) == sorted([("paid", None, 4999), ours, ("refunded", None, None)], key=str)
+    assert alipay.find(payment) == Found("unknown")  # all of it given back
+    day = to_china_time(now)[:10]
+    with pytest.raises(NoStatement):
+        alipay.statement(payment.account, day)  # the day is not over
+    simulator.control("clock", ahead_seconds=86_400)
+    lines = alipay.statement(payment.account, day)
+    assert [(line.kind, line.our_no, line.amount_minor, line.fee_minor) for line in lines] == [
+        ("payment", OURS, 4999, 30), ("refund", "rfd_0123456789abcdef_1", -1999, 0), ("refund", None, -3000, 0),
+    ]  # fmt: skip
+    assert {line.provider_txn for line in lines} == {paid.provider_txn}
+
+
+@pytest.mark.parametrize("method", ["page", "wap"])
+def test_on_the_simulator_a_page_leads_to_the_wallet_and_what_it_begins_can_be_closed(
+    method: str, simulator: Simulator, inbox: Inbox
+):
+    payment = order(simulator, inbox, method)
+    pay_url = alipay.start(payment, int(time.time())).pay_url or ""
+    assert alipay.find(payment) == Found("unpaid")
+    assert alipay.close(payment) == "unknown"
+    with urlopen(pay_url) as page:
+        assert page.url == f"{simulator.url}/pay/alipay/{OURS}"
+    assert alipay.find(payment) == Found("unpaid")
+    assert alipay.close(payment) == "closed"
+    assert alipay.close(payment) == "closed"
+    if method == "wap":
+        (told,) = inbox.wait_for(1)
+        assert told is not None
+        assert (told.kind, told.payment_id) == ("failed", OURS)
+
+
+def test_on_the_simulator_a_changed_address_of_a_page_is_refused(simulator: Simulator, inbox: Inbox):
+    pay_url = alipay.start(order(simulator, inbox, "page"), int(time.time())).pay_url or ""
+    with pytest.raises(HTTPError) as refused:
+        urlopen(pay_url.replace("49.99", "0.01"))
+    assert refused.value.code == 400
+    assert b"invalid-signature" in refused.value.read()
+    assert simulator.world.each() == []
+
+
+def test_on_the_simulator_outcomes_are_what_the_amount_says(simulator: Simulator, inbox: Inbox):
+    def paid(total_minor: int) -> Payment:
+        one = replace(order(simulator, inbox, total_minor=total_minor), payment_id=f"pay_{total_minor:016}")
+        try:
+            alipay.start(one, int(time.time()))
+        except ProviderUnavailable:
+            assert total_minor == 5008
+            alipay.start(one, int(time.time()))
+        simulator.control("pay", provider="alipay", our_no=one.payment_id)
+        return one
+
+    assert alipay.find(paid(5001)) == Found("unpaid")
+    assert alipay.find(paid(5003)).state == "paid"  # and no notice of it
+    assert alipay.find(paid(5005)).amount_minor == 5006
+    lost = paid(5006)
+    assert alipay.refund(lost, "rfd_6", 100, NOW) == RefundResult("unknown")
+    assert alipay.find_refund(lost, "rfd_6") == RefundResult("succeeded")
+    assert alipay.refund(paid(5007), "rfd_7", 100, NOW) == RefundResult("failed")
+    assert alipay.find(paid(5008)).state == "paid"
