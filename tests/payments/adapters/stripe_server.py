@@ -1,4 +1,5 @@
-"""A small Stripe for tests, over real HTTP: sessions, refunds, idempotency keys as documented, and faults on demand.
+"""A small Stripe for tests, over real HTTP: sessions, refunds, balance transactions, idempotency keys as documented,
+and faults on demand.
 
 What it keeps to: a key's first outcome (also a 500) is stored once the request was carried out, and replayed; the same
 key with other parameters is an error; failed validation and a request still under way are not stored. Refunds never
@@ -45,6 +46,8 @@ class StripeServer:
     refunds: list[dict] = field(default_factory=list)
     captured: dict[str, int] = field(default_factory=lambda: {INTENT: 4999})
     refund_status: str = "succeeded"
+    movements: list[dict] = field(default_factory=list)
+    is_live: bool = False
     fault: str | None = None
     is_fault_lasting: bool = False
     slow_seconds: float = 1.5
@@ -136,6 +139,8 @@ class StripeServer:
             return self._create_session(form)
         if path == "/v1/refunds":
             return self._create_refund(form)
+        if found := re.fullmatch(r"/v1/checkout/sessions/(\w+)/expire", path):
+            return self._expire(found[1])
         return 404, _error("invalid_request_error", "unrecognized request URL")
 
     def _create_session(self, form: dict[str, str]) -> tuple[int, bytes]:
@@ -151,9 +156,18 @@ class StripeServer:
             "payment_status": "unpaid", "payment_intent": None, "url": f"https://checkout.stripe.com/c/pay/{session_id}",
             "client_reference_id": form["client_reference_id"], "expires_at": expires_at,
             "amount_total": int(form["line_items[0][price_data][unit_amount]"]),
-            "currency": form["line_items[0][price_data][currency]"],
+            "currency": form["line_items[0][price_data][currency]"], "livemode": self.is_live,
         }  # fmt: skip
         self.sessions[session_id] = session
+        return 200, json.dumps(session).encode()
+
+    def _expire(self, session_id: str) -> tuple[int, bytes]:
+        session = self.sessions.get(session_id)
+        if session is None:
+            return 404, _error("invalid_request_error", "no such checkout.session")
+        if session["status"] != "open":
+            return 400, _error("invalid_request_error", "only open sessions can be expired")
+        session |= {"status": "expired", "url": None}
         return 200, json.dumps(session).encode()
 
     def _create_refund(self, form: dict[str, str]) -> tuple[int, bytes]:
@@ -173,19 +187,29 @@ class StripeServer:
 
     def _get(self, path: str) -> tuple[int, bytes]:
         parts = urlsplit(path)
+        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
         if parts.path == "/v1/refunds":
-            query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-            newest_first = [one for one in reversed(self.refunds) if one["payment_intent"] == query["payment_intent"]]
-            if "starting_after" in query:
-                position = [one["id"] for one in newest_first].index(query["starting_after"])
-                newest_first = newest_first[position + 1 :]
-            limit = int(query.get("limit", 10))
-            page = {"object": "list", "data": newest_first[:limit], "has_more": len(newest_first) > limit}
-            return 200, json.dumps(page).encode()
+            return _page(
+                [one for one in reversed(self.refunds) if one["payment_intent"] == query["payment_intent"]], query
+            )
+        if parts.path == "/v1/balance_transactions":
+            if query.get("expand[0]") != "data.source":
+                return 400, _error("invalid_request_error", "the tests want the source unfolded")
+            since, until = int(query["created[gte]"]), int(query["created[lt]"])
+            return _page([one for one in reversed(self.movements) if since <= one["created"] < until], query)
         session = self.sessions.get(parts.path.removeprefix("/v1/checkout/sessions/"))
         if session is None:
             return 404, _error("invalid_request_error", "no such checkout.session")
         return 200, json.dumps(session).encode()
+
+
+def _page(newest_first: list[dict], query: dict[str, str]) -> tuple[int, bytes]:
+    if "starting_after" in query:
+        position = [one["id"] for one in newest_first].index(query["starting_after"])
+        newest_first = newest_first[position + 1 :]
+    limit = int(query.get("limit", 10))
+    page = {"object": "list", "data": newest_first[:limit], "has_more": len(newest_first) > limit}
+    return 200, json.dumps(page).encode()
 
 
 def _error(kind: str, message: str) -> bytes:
