@@ -57,6 +57,7 @@ class AlipayServer:
     refunds: dict[tuple[str, str], str] = field(default_factory=dict)
     bills: dict[str, bytes] = field(default_factory=dict)
     bill_url: str | None = None
+    bill_status: int = 200
 
     def __post_init__(self) -> None:
         gateway = self
@@ -96,7 +97,7 @@ class AlipayServer:
         parts = urlsplit(handler.path)
         if parts.path != "/gateway.do":
             bill = self.bills.get(parts.path)
-            return self._send(handler, 200 if bill is not None else 404, bill or b"")
+            return self._send(handler, self.bill_status if bill is not None else 404, bill or b"")
         pairs = parse_qsl(parts.query, keep_blank_values=True) + parse_qsl(body.decode(), keep_blank_values=True)
         params = dict(pairs)
         assert len(params) == len(pairs)

@@ -1008,6 +1008,9 @@ def test_a_statement_that_cannot_be_fetched_or_read_is_unavailable(payment: Paym
     server.bills[f"/{DAY}"] = zipped(WHOLE)[:100]
     with pytest.raises(ProviderUnavailable):
         alipay.statement(payment.account, DAY)
+    server.bills[f"/{DAY}"], server.bill_status = zipped(WHOLE), 403
+    with pytest.raises(ProviderUnavailable):
+        alipay.statement(payment.account, DAY)
     server.bill_url = f"{server.url}/nothing-there"
     with pytest.raises(ProviderUnavailable):
         alipay.statement(payment.account, DAY)
