@@ -124,10 +124,12 @@ def start(payment: Payment, now: int) -> Started:
         order["payer"] = {"openid": payment.payer_id}
     if payment.method == "h5":
         order["scene_info"] = {"payer_client_ip": payment.client_ip, "h5_info": {"type": "Wap"}}
-    if payment.method not in FACTS.methods or payment.currency != "CNY" or not _can_sign(payment.account):
+    if payment.method not in FACTS.methods or payment.currency != "CNY":
         raise ProviderRefused()
     try:
         status, told = _ask(payment.account, "POST", f"/v3/pay/transactions/{payment.method}", order)
+    except _NotFilledIn:
+        raise ProviderRefused() from None
     except (web.NotSent, web.OutcomeUnknown):
         raise ProviderUnavailable() from None
     if status != 200:
@@ -224,7 +226,7 @@ def refund(payment: Payment, refund_id: str, amount_minor: int, now: int) -> Ref
         return RefundResult("unknown")
     if status == 200:
         return _to_result(made, refund_id)
-    if 400 <= status < 500 and status not in (401, 429) and made.get("code") in _NEVER_REFUNDED:
+    if 400 <= status < 500 and made.get("code") in _NEVER_REFUNDED:
         # A repeat that differs from the first is refused in the same words: the books say whether there was a first.
         return find_refund(payment, refund_id) or RefundResult("failed")
     return RefundResult("unknown")
@@ -244,8 +246,6 @@ def statement(account: Account, day: str) -> list[StatementLine]:
     """The trade bill of a day, made by 10 o'clock of the next and kept for three months. A day on which nothing moved
     has none. The file itself is not signed; the answer that leads to it is, and has its checksum.
     """
-    if not _can_sign(account):
-        raise ProviderRefused()
     query = urlencode({"bill_date": day, "bill_type": "ALL", "tar_type": "GZIP"})
     try:
         status, told = _ask(account, "GET", f"/v3/bill/tradebill?{query}")
@@ -255,6 +255,8 @@ def statement(account: Account, day: str) -> list[StatementLine]:
             raise ProviderUnavailable() if _is_passing(status, told) else ProviderRefused()
         file = _send(account, "GET", _path_of_bill(account, told.get("download_url")), b"")
         plain = unpacked(file.body)
+    except _NotFilledIn:
+        raise ProviderRefused() from None
     except (web.NotSent, web.OutcomeUnknown, ValueError):
         raise ProviderUnavailable() from None
     digest = hashlib.sha1(plain, usedforsecurity=False).hexdigest()
@@ -340,6 +342,10 @@ def _nonce() -> str:
 # speaking to WeChat
 
 
+class _NotFilledIn(web.NotSent):
+    """The account lacks something, or its key cannot be used: nothing can be sent before an operator has been there."""
+
+
 def _ask(account: Account, method: str, path: str, wish: dict | None = None) -> tuple[int, dict]:
     """One call, and what WeChat verifiably said to it. It signs every answer but the one to a request whose own
     signature it could not verify, so a bare 401 is passed on; it says nothing about money.
@@ -362,7 +368,7 @@ def _ask(account: Account, method: str, path: str, wish: dict | None = None) -> 
 def _send(account: Account, method: str, path: str, body: bytes) -> web.Answer:
     """One signed request; the answer as it came."""
     if not _can_sign(account):
-        raise web.NotSent("no credentials")
+        raise _NotFilledIn("no credentials")
     settings = account.settings
     try:
         signed = authorization(
@@ -376,7 +382,7 @@ def _send(account: Account, method: str, path: str, body: bytes) -> web.Answer:
             nonce=_nonce(),
         )
     except ValueError:
-        raise web.NotSent("the key cannot be used") from None
+        raise _NotFilledIn("the key cannot be used") from None
     headers = {"Authorization": signed, "Accept": "application/json", "User-Agent": "kamiflow"}
     if body:
         headers["Content-Type"] = "application/json"
@@ -413,7 +419,7 @@ def _key_of(account: Account, serial: str, now: int) -> str | None:
     number = plain_serial(serial)
     if number is None:
         return None
-    own = certificates(settings.get("platform_certificate", ""), now)
+    own = certificates(settings.get("platform_certificate") or "", now)
     return own.get(number) or _fetched_certificate(account, number, now)
 
 
@@ -447,7 +453,7 @@ def _fetch_certificates(account: Account, keys: list[str]) -> dict[str, str]:
     except (web.NotSent, web.OutcomeUnknown, LookupError, TypeError, AttributeError, ValueError):
         return {}
     settings = account.settings
-    known = fresh | certificates(settings.get("platform_certificate", ""), now)
+    known = fresh | certificates(settings.get("platform_certificate") or "", now)
 
     def key_of(serial: str) -> str | None:
         if settings.get("public_key_id") and serial == settings["public_key_id"]:
