@@ -19,7 +19,7 @@ from chalicelib.payments.rsa_signature import sign_sha256, verify_sha256
 SCHEME = "WECHATPAY2-SHA256-RSA2048"
 WINDOW_SECONDS = 300
 CHINA = timezone(timedelta(hours=8))
-_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----(.+?)-----END CERTIFICATE-----", re.DOTALL)
 _HEX = re.compile(r"[0-9A-Fa-f]{1,64}")
 
 
@@ -80,15 +80,15 @@ def open_sealed(sealed: Any, apiv3_keys: list[str]) -> bytes | None:
 
 
 def certificates(text: str, now: int) -> dict[str, str]:
-    """The certificates of a text by their own serial numbers, as far as they are valid at `now`."""
+    """The certificates of a text, with PEM lines or one without, by their own serial numbers; those valid at `now`."""
     from cryptography import x509
 
     found = {}
-    for pem in _CERTIFICATE.findall(text):
+    for content in _CERTIFICATE.findall(text) or [text]:
         try:
-            one = x509.load_pem_x509_certificate(pem.encode())
+            one = x509.load_der_x509_certificate(base64.b64decode("".join(content.split()), validate=True))
             if one.not_valid_before_utc.timestamp() <= now <= one.not_valid_after_utc.timestamp():
-                found[f"{one.serial_number:X}"] = pem
+                found[f"{one.serial_number:X}"] = content
         except ValueError:
             continue
     return found

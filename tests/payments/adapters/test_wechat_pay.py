@@ -384,6 +384,16 @@ def test_several_certificates_may_be_pasted_one_after_the_other(books: Path):
     assert read_message("TRANSACTION.SUCCESS", PAID, both, by=CERTIFICATE_SIGNER, serial=CERTIFICATE_SERIAL)
 
 
+@pytest.mark.parametrize("form", ["bare", "one line", "after rubbish"])
+def test_a_certificate_is_read_as_operators_paste_it(form: str):
+    pem = KEYS["platform_certificate_pem"]
+    rubbish = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    bare = "".join(line for line in pem.splitlines() if not line.startswith("-"))
+    text = {"bare": bare, "one line": pem.replace("\n", " "), "after rubbish": rubbish + pem}[form]
+    pasted = with_settings(ACCOUNT, platform_certificate=text)
+    assert read_message("TRANSACTION.SUCCESS", PAID, pasted, by=CERTIFICATE_SIGNER, serial=CERTIFICATE_SERIAL)
+
+
 @pytest.mark.parametrize("has", ["public_key", "platform_certificate"])
 def test_one_of_the_two_ways_is_enough(has: str):
     nothing = dict.fromkeys(("public_key", "public_key_id", "platform_certificate"))
