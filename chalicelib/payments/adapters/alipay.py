@@ -281,7 +281,8 @@ def _to_notice(fields: dict[str, str]) -> Notice:
     kind, amount_minor = _kind_of(fields), to_minor(fields["total_amount"])
     if not _text(fields["notify_id"]) or amount_minor < 1:
         raise BadNotice()
-    refund_no = fields.get("out_biz_no", "")
+    refund_no = _text(fields.get("out_biz_no")) if kind == "refunded" else None
+    is_ours = refund_no is not None and refund_no.startswith(_OUR_REFUND)
     return Notice(
         provider="alipay",
         event_id=fields["notify_id"],
@@ -290,7 +291,8 @@ def _to_notice(fields: dict[str, str]) -> Notice:
         provider_txn=_text(fields.get("trade_no")),
         amount_minor=None if kind == "refunded" else amount_minor,
         currency="CNY",
-        refund_id=_text(refund_no) if kind == "refunded" and refund_no.startswith(_OUR_REFUND) else None,
+        refund_id=refund_no if is_ours else None,
+        provider_refund_id=None if is_ours else refund_no,
     )
 
 

@@ -236,8 +236,9 @@ def test_the_signature_of_a_recorded_notice_is_judged_as_the_record_says(name: s
 def test_what_a_recorded_notice_means_to_us(name: str):
     fields = dict(parse_qsl(NOTICES[name]["raw_form_body"], keep_blank_values=True))
     kind, amount_minor = MEANINGS[name]
+    theirs = "RF202606150001" if name == "partial_refund_notice" else None  # not of the form of our refund ids
     assert read(NOTICES[name]["raw_form_body"]) == Notice(
-        "alipay", fields["notify_id"], kind, ORDER, TXN, amount_minor, "CNY", None
+        "alipay", fields["notify_id"], kind, ORDER, TXN, amount_minor, "CNY", None, theirs
     )
 
 
@@ -296,18 +297,22 @@ def test_a_notice_means_what_state_and_refund_fields_say_together(changes: dict,
 
 
 @pytest.mark.parametrize(
-    ("number", "refund_id"), [("rfd_0123456789abcdef_1", "rfd_0123456789abcdef_1"), ("2026061500", None), ("", None)]
+    ("number", "ours", "theirs"),
+    [("rfd_0123456789abcdef_1", "rfd_0123456789abcdef_1", None), ("2026061500", None, "2026061500"), ("", None, None)],
 )
-def test_a_refund_notice_names_our_refund_and_none_for_one_made_by_hand(number: str, refund_id: str | None):
+def test_a_refund_notice_names_our_refund_or_alipays_number_of_one_made_by_hand(
+    number: str, ours: str | None, theirs: str | None
+):
     notice = read(signed_body({"refund_fee": "19.99", "out_biz_no": number}))
     assert notice is not None
-    assert (notice.kind, notice.refund_id, notice.provider_txn) == ("refunded", refund_id, TXN)
+    assert (notice.kind, notice.provider_txn) == ("refunded", TXN)
+    assert (notice.refund_id, notice.provider_refund_id) == (ours, theirs)
 
 
 def test_a_payment_notice_has_no_refund_id_even_if_it_carries_a_number_like_one():
     notice = read(signed_body({"out_biz_no": "rfd_0123456789abcdef_1"}))
     assert notice is not None
-    assert (notice.kind, notice.refund_id) == ("paid", None)
+    assert (notice.kind, notice.refund_id, notice.provider_refund_id) == ("paid", None, None)
 
 
 def test_a_notice_without_our_number_has_that_of_the_money():
@@ -341,6 +346,12 @@ def test_a_rightly_signed_notice_that_is_not_for_us_or_makes_no_sense_is_refused
         read(signed_body(changes))
 
 
+def test_a_notice_of_a_length_that_no_notice_has_is_not_even_looked_at():
+    assert read(signed_body({"body": "x" * 400})) is not None
+    with pytest.raises(BadNotice):
+        read(signed_body({"body": "x" * 70_000}))
+
+
 def test_a_notice_without_a_charset_is_taken_for_utf8():
     assert read(signed_body({"charset": None})) is not None
 
@@ -363,6 +374,17 @@ GOOD = signed_body()
      GOOD.replace("sign=", "sign=%00").encode(), GOOD.replace("&", ";").encode(), b"a=" + b"b" * 70_000],
 )  # fmt: skip
 def test_a_broken_form_is_a_bad_notice_and_never_a_fault(body: bytes):
+    with pytest.raises(BadNotice):
+        read(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"trade_status=TRADE_CLOSED&" + GOOD.encode(), GOOD.encode() + b"&version=1.0",
+     signed_body({"body": "\ufffd"}).replace("%EF%BF%BD", "%FF").encode()],
+    ids=["another value first", "the same value again", "not UTF-8 in place of a replacement mark"],
+)  # fmt: skip
+def test_a_form_that_could_be_read_in_two_ways_is_refused_although_one_of_them_is_signed(body: bytes):
     with pytest.raises(BadNotice):
         read(body)
 
