@@ -98,9 +98,7 @@ def _read_table(text: str) -> tuple[list[str], list[dict[str, str]]] | None:
                 names = [_COLUMNS.get(_UNIT.sub("", cell)) for cell in cells]
                 if not set(_COLUMNS.values()) <= set(names):
                     return None
-            elif len(cells) != len(names):
-                raise ValueError("a row of another length")
-            else:
+            else:  # `strict`: a row of another length is refused
                 rows.append({name: cell for name, cell in zip(names, cells, strict=True) if name})
     except csv.Error:
         raise ValueError("not CSV") from None

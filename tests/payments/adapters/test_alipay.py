@@ -940,6 +940,12 @@ def test_a_bill_of_a_month_gives_the_lines_of_the_day():
     assert [line.at for line in alipay.parse_statement(ACCOUNT, month.encode("gbk"), DAY)] == [NOW - 2]
 
 
+def test_a_bill_whose_heading_names_the_last_second_of_the_day_is_of_that_day():
+    text = bill(bill_row(), until=DAY).replace("日 00:00:00]\r", "日 23:59:59]\r")
+    assert "23:59:59" in text
+    assert len(alipay.parse_statement(ACCOUNT, text.encode("gbk"), DAY)) == 1
+
+
 def test_a_bill_in_several_files_is_read_whole():
     assert alipay.parse_statement(ACCOUNT, zipped(WHOLE, SUMMARY, WHOLE), DAY) == LINES * 2
 
@@ -997,7 +1003,7 @@ def test_a_zip_that_would_fill_the_memory_is_refused_whatever_it_says_of_its_siz
     lying = bytearray(bombs[0])
     at = lying.index(b"PK\x01\x02") + 24
     lying[at : at + 4] = (10).to_bytes(4, "little")
-    for bomb in (*bombs, bytes(lying), (WHOLE + "#" * 200_000).encode("gbk")):
+    for bomb in (*bombs, bytes(lying), (WHOLE + "#\r\n" * 40_000).encode("gbk")):
         assert len(bomb) > 0
         with pytest.raises(BadStatement):
             alipay.parse_statement(ACCOUNT, bomb, DAY)
