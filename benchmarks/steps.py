@@ -8,7 +8,7 @@ remembered. The budgets are those the design set itself; time is not measured he
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from unittest import mock
 
 from benchmarks.meter import Meter
@@ -155,7 +155,8 @@ def foreign_payment(shop: Shop, product_id: str) -> Iterator[Cost]:
         "cs_live_" + "a1" * 29,
     )
     shop.place({product_id: 1})
-    with mock.patch.multiple(sandbox, start=lambda payment, now: started, KEEPS_SESSION=True):
+    kept = replace(sandbox.FACTS, keeps_session=True)
+    with mock.patch.multiple(sandbox, start=lambda payment, now: started, FACTS=kept):
         with Meter() as meter:
             order = shop.place({product_id: 1})
         yield cost_of("checkout, 1 line, hosted payment page", meter, CHECKOUT)

@@ -1,6 +1,6 @@
 """Rows that tell which lots a product has. `inventory.store` composes them; nobody else calls this file.
 
-    POOL#<product_id> / META   lots [[lot id, expiry, main shelves, return shelves, unit cost], …], earliest expiry first, v
+    POOL#<product_id> / META   lots [[lot id, expiry, main shelves, return shelves, unit cost], …] by expiry, v version
     LOT#<lot_id> / LOT         product_id, shards, return_shards, expires_at, batch facts, opened_at; never changed
 
 This file never touches a shelf's free keys.

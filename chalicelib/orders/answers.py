@@ -165,8 +165,8 @@ def to_refund_answer(order: Order, refund: Refund) -> RefundAnswer:
 
 
 def to_payment_answer(order: Order, started: Started | None, order_url: str) -> PaymentAnswer:
-    """The attempt that paid, else the latest. Where there is a code to scan and no page to go to, the page is the order's
-    own: the code is on it.
+    """The attempt that paid, else the latest. Where there is a code to scan and no page to go to, the page is the
+    order's own: the code is on it.
     """
     from chalicelib.core.ids import payment_id_for
 

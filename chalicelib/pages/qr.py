@@ -1,4 +1,4 @@
-"""A code to scan, as an image. SVG and not PNG: it is text, which every gateway passes on unharmed, and sharp at any size."""
+"""A code to scan, as an image. SVG and not PNG: text, which every gateway passes on unharmed, and sharp at any size."""
 
 from __future__ import annotations
 

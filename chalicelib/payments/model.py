@@ -20,11 +20,15 @@ Shows = Literal["redirect", "qr", "client"]  # a page to go to, a code to scan, 
 
 @dataclass(frozen=True)
 class Method:
-    """One way to pay at a provider. `needs` names what a shop must send with it, e.g. `payer_id` (an openid)."""
+    """One way to pay at a provider. `needs` names what a shop must send with it, e.g. `payer_id` (an openid).
+
+    `good_seconds`: how long what `start` made can be used; then it is started anew. None: as long as the payment.
+    """
 
     shows: Shows
     meaning: str
     needs: tuple[str, ...] = ()
+    good_seconds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,7 @@ class Started:
     provider_ref: str | None = None
     qr_text: str | None = None
     client: dict[str, str] | None = None
+    opened_at: int = 0  # noted when it is kept
 
 
 @dataclass(frozen=True)

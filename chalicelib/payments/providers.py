@@ -115,7 +115,7 @@ def check_method(facts: ProviderFacts, method: str | None, currency: str, given:
 def payment_asked(order: Order, number: int, base_url: str = "") -> tuple[ModuleType, Payment]:
     """The adapter and the payment of one attempt, with the provider's own handle of it, ready to be asked about.
 
-    Access: get O#<order_id>/PAY, 1 read unit, for providers that keep something.
+    Access: get O#<order_id>/PAY#<attempt>, 1 read unit, for providers that keep something.
     Raises: payments.account_not_found, payments.unknown_provider
     """
     tried = order.attempt(number)

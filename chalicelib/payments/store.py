@@ -1,7 +1,6 @@
 """Rows of payments: what a provider opened for an order, and what it said to us under its own id of the message.
 
-    O#<order_id>/PAY                               ref, url, qr, client: what a provider opened for this order
-    O#<order_id>/PAY#<attempt>                     the same for a second and later attempt to pay it
+    O#<order_id>/PAY#<attempt>                     ref, url, qr, client: what a provider opened for this order
     NOTICE#<provider>#<provider_txn>/<event_id>    kind, payment_id, provider_txn, amount_minor, currency, refund_id, …
 
 The key begins with the provider's number of the money (the event's own id where there is none), so all that was ever
@@ -16,39 +15,48 @@ from typing import Any
 
 from chalicelib.aws.clients import dynamodb
 from chalicelib.aws.rows import from_row, to_row
-from chalicelib.aws.transact import put_if_absent, retry_busy
+from chalicelib.aws.transact import is_condition_failed, put_if_absent, retry_busy
 from chalicelib.core.due import due_attributes
 from chalicelib.core.settings import table_name
 from chalicelib.payments.model import DisputeFacts, Notice, Started
 
 
-def put_session(order_id: str, started: Started, attempt: int = 1) -> None:
-    """Keep what a provider opened for an order. Opening it again is the same session, so the first record stays.
+def put_session(order_id: str, started: Started, now: int, attempt: int = 1) -> None:
+    """Keep what a provider opened for an order. Opening it again is the same payment, so the latest record stands.
 
-    Access:  put O#<order_id>/PAY, 1 write unit per KB.
-    Only if: none is kept yet.
+    Access:  put O#<order_id>/PAY#<attempt>, 1 write unit per KB.
+    Only if: no later one is kept. Being late is a success.
     """
-    put_if_absent({
-        "pk": f"O#{order_id}", "sk": _session_key(attempt), "ref": started.provider_ref, "url": started.pay_url,
-        "qr": started.qr_text, "client": started.client,
-    })  # fmt: skip
+    row = {
+        "pk": f"O#{order_id}", "sk": f"PAY#{attempt}", "ref": started.provider_ref, "url": started.pay_url,
+        "qr": started.qr_text, "client": started.client, "at": now,
+    }  # fmt: skip
+    try:
+        retry_busy(
+            lambda: dynamodb().put_item(
+                TableName=table_name(),
+                Item=to_row(row),
+                ConditionExpression="attribute_not_exists(pk) OR #at < :at",
+                ExpressionAttributeNames={"#at": "at"},
+                ExpressionAttributeValues=to_row({":at": now}),
+            )
+        )
+    except Exception as error:
+        if not is_condition_failed(error):
+            raise
 
 
 def find_session(order_id: str, attempt: int = 1) -> Started | None:
     """What a provider opened for an order, or None.
 
-    Access: get O#<order_id>/PAY, strongly consistent, 1 read unit.
+    Access: get O#<order_id>/PAY#<attempt>, strongly consistent, 1 read unit.
     """
-    key = to_row({"pk": f"O#{order_id}", "sk": _session_key(attempt)})
+    key = to_row({"pk": f"O#{order_id}", "sk": f"PAY#{attempt}"})
     found = dynamodb().get_item(TableName=table_name(), Key=key, ConsistentRead=True)
     if "Item" not in found:
         return None
     row = from_row(found["Item"])
-    return Started(row.get("url"), row.get("ref"), row.get("qr"), row.get("client"))
-
-
-def _session_key(attempt: int) -> str:
-    return "PAY" if attempt == 1 else f"PAY#{attempt}"
+    return Started(row.get("url"), row.get("ref"), row.get("qr"), row.get("client"), row["at"])
 
 
 def put_notice(notice: Notice, now: int, *, is_matched: bool) -> None:

@@ -28,8 +28,8 @@ def on_sandbox_notice_due(event: Any) -> dict:
 
 @bp.on_sqs_message(queue=settings.queue_name("payment-close"), batch_size=10, name="on_payment_close")
 def on_payment_close(event: Any) -> dict:
-    """Close what nobody should pay any more, or ask about it where the message says so; a provider out of reach is tried
-    again a few times, each time later.
+    """Close what nobody should pay any more, or ask about it where the message says so; a provider out of reach is
+    tried again a few times, each time later.
     """
     return each_message(event.to_dict()["Records"], close_message, "payment-close")
 

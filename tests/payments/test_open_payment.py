@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from chalicelib.orders import store as orders
@@ -39,7 +41,7 @@ def order(stack, clock):
 
 def test_a_session_is_opened_once_and_its_address_is_told_again(order, opened, clock):
     first = open_payment(order, BASE, f"{BASE}/o/x", clock.at, is_new=True)
-    assert open_payment(order, BASE, f"{BASE}/o/x", clock.at) == first
+    assert open_payment(order, BASE, f"{BASE}/o/x", clock.at).pay_url == first.pay_url
     assert len(opened) == 1
     assert opened[0].return_url == f"{BASE}/o/x"
 
@@ -76,3 +78,12 @@ def test_a_closed_or_paid_order_has_no_address_to_pay_at(order, opened, clock):
     assert open_payment(orders.get_order(order.order_id), BASE, "", clock.at) is None
     assert open_payment(order, BASE, "", order.expires_at) is None
     assert opened == []
+
+
+def test_what_can_be_used_for_minutes_only_is_opened_anew_when_they_are_over(order, opened, clock, monkeypatch):
+    method = replace(stripe.FACTS.methods["checkout"], good_seconds=240)
+    monkeypatch.setattr(stripe, "FACTS", replace(stripe.FACTS, methods={"checkout": method}))
+    open_payment(order, BASE, "", clock.at, is_new=True)
+    for seconds, openings in ((239, 1), (1, 2), (239, 2), (1, 3)):
+        open_payment(order, BASE, "", clock.advance(seconds))
+        assert len(opened) == openings

@@ -74,9 +74,9 @@ _NO_BILL = ("NO_STATEMENT_EXIST", "STATEMENT_CREATING")
 FACTS = ProviderFacts(
     "WeChat Pay",
     {
-        "native": Method("qr", "a code on the screen, scanned with WeChat"),
-        "jsapi": Method("client", "inside WeChat: an official account's page or a mini-program", ("payer_id",)),
-        "h5": Method("redirect", "a phone's browser outside WeChat, which opens WeChat", ("client_ip",)),
+        "native": Method("qr", "a code on the screen, scanned with WeChat", good_seconds=7_000),
+        "jsapi": Method("client", "inside WeChat: an official account's page or a mini-program", ("payer_id",), 7_000),
+        "h5": Method("redirect", "a phone's browser outside WeChat, which opens WeChat", ("client_ip",), 240),
     },
     (
         AccountField("mchid", "Account centre > merchant information: merchant number", form="digits", max_length=32),
@@ -99,7 +99,6 @@ FACTS = ProviderFacts(
         AccountField("api_base", "only to speak to a stand-in for WeChat Pay", is_needed=False, form="url"),
     ),
     currencies=frozenset({"CNY"}),
-    keeps_session=False,
     ask_after_seconds=(30, 60, 180, 300, 600, 1800),
     day_offset_hours=8,
     taken=Reply('{"code":"SUCCESS","message":"OK"}'),
