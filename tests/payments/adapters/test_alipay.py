@@ -1086,6 +1086,9 @@ def test_neither_key_nor_secret_shows_in_what_a_payment_or_an_error_prints(payme
 
 @pytest.fixture
 def simulator(tmp_path: Path) -> Iterator[Simulator]:
+    (tmp_path / "keys").mkdir()  # what it would make itself takes a second
+    (tmp_path / "keys/alipay-app.pem").write_text(PKCS8)
+    (tmp_path / "keys/alipay.pem").write_text(private_pem(ALIPAY_KEY, serialization.PrivateFormat.PKCS8))
     with Simulator(tmp_path, speed=1000) as one:
         yield one
 
