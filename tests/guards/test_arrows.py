@@ -13,7 +13,8 @@ from tests.guards.source import foreign_imports, imports_in, is_store, modules, 
 CORE, WORDS, RULES, STORE, USE_CASE, DOOR = range(6)
 PURE_FOREIGN = {
     "__future__", "base64", "binascii", "collections", "cryptography", "csv", "dataclasses", "datetime", "decimal",
-    "functools", "gzip", "hashlib", "hmac", "io", "itertools", "json", "math", "pydantic", "random", "re", "string", "threading", "time", "types", "typing",
+    "functools", "gzip", "hashlib", "hmac", "io", "itertools",
+    "json", "math", "pydantic", "random", "re", "string", "threading", "time", "types", "typing",
     "unicodedata", "urllib", "warnings", "zipfile", "zlib", "zoneinfo",
 }  # fmt: skip
 OUTWARD = ("aws.", "edge.")

@@ -87,3 +87,33 @@ def test_what_can_be_used_for_minutes_only_is_opened_anew_when_they_are_over(ord
     for seconds, openings in ((239, 1), (1, 2), (239, 2), (1, 3)):
         open_payment(order, BASE, "", clock.advance(seconds))
         assert len(opened) == openings
+
+
+def test_an_order_on_hold_is_asked_about_on_its_providers_schedule_and_a_lost_notice_is_found(
+    order, opened, clock, monkeypatch
+):
+    open_payment(order, BASE, "", clock.at, is_new=True)
+    asked, answer = [], [Found("unpaid")]
+    monkeypatch.setattr(stripe, "find", lambda payment: asked.append(clock.at) or answer[0])
+    ages = stripe.FACTS.ask_after_seconds
+    message, woken = {order.order_id: 0}, []
+    while not asked or len(asked) < len(ages) - 1:
+        released = release_due([order.order_id], clock.at, message)
+        woken.append(released.later[order.order_id])
+        message = {order.order_id: released.steps.get(order.order_id, 0)}
+        release_due([order.order_id], clock.at, message)  # a message that comes twice asks nothing anew
+        clock.at = released.later[order.order_id]
+    assert asked == [order.created_at + age for age in ages[: len(asked)]]
+
+    answer[0] = Found("paid", order.total_minor, "CNY", "pi_lost")
+    released = release_due([order.order_id], order.created_at + ages[-1], message)
+    assert released.later == {}
+    assert status_of(orders.get_order(order.order_id)) == "delivered"
+    assert store.find_payment_id("stripe", "pi_lost") == f"pay_{order.order_id[4:]}"
+
+
+def test_a_provider_that_is_down_delays_and_never_loses(order, opened, clock, monkeypatch):
+    monkeypatch.setattr(stripe, "find", lambda payment: Found("unknown"))
+    released = release_due([order.order_id], order.expires_at + 1, {order.order_id: 0})
+    assert released.later == {order.order_id: order.expires_at + 61}
+    assert status_of(orders.get_order(order.order_id)) == "pending_payment"

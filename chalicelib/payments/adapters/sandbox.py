@@ -43,7 +43,11 @@ _KINDS: dict[Any, NoticeKind] = {"payment.paid": "paid", "payment.failed": "fail
 _OUT_OF_REACH = (BotoCoreError, ClientError, Busy)
 
 FACTS = ProviderFacts(
-    "Sandbox", {"page": Method("redirect", "a page with a button for every outcome")}, keeps_session=False
+    "Sandbox",
+    {"page": Method("redirect", "a page with a button for every outcome")},
+    keeps_session=False,
+    can_close=False,
+    ask_after_seconds=(),
 )
 
 
