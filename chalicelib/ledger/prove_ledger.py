@@ -17,7 +17,7 @@ from chalicelib.ledger.model import DayClosing, LedgerClock
 from chalicelib.ledger.rules import close_day, closing_of, shop_balance
 
 GRACE_SECONDS = 3_600  # what was decided before midnight is written by then
-FIRST_LOOK_BACK_DAYS = 100
+FIRST_LOOK_BACK_DAYS = 40
 _FAR = 10**12 - 1
 _TRIES = 20
 _STILL_TRIES = 5

@@ -280,7 +280,7 @@ def fee_set(
 ) -> EntrySet:  # fmt: skip
     """What a provider kept, as its statement says; `reference` names the movement of the statement."""
     moved = [(fees(provider, account_id), fee_minor, currency), (clearing(provider, account_id), -fee_minor, currency)]
-    return EntrySet(f"fee:{provider}:{account_id or ''}:{reference}", at, to_entries(moved))
+    return EntrySet(f"{fees(provider, account_id)}:{reference}", at, to_entries(moved))
 
 
 def goods_set(import_id: str, cost_minor: int, currency: str, at: int) -> EntrySet:
