@@ -32,7 +32,7 @@ def short_look_back(monkeypatch):
 
 
 @pytest.fixture
-def shop():
+def shop(stack):
     accounts.put_shop("demo", "Demo", AT)
 
 
