@@ -29,6 +29,17 @@ def sign(*parts: str) -> str:
     return hashlib.sha1("".join(sorted(parts)).encode(), usedforsecurity=False).hexdigest()
 
 
+def echo_of(query: dict[str, Any], tokens: list[str]) -> str:
+    """What WeChat wants to read back when an operator enters our address in the console (a GET, signed like a plain
+    message). Raises: ValueError when it is not signed with one of the tokens.
+    """
+    at, nonce, echo = query.get("timestamp"), query.get("nonce"), query.get("echostr")
+    if not all(isinstance(one, str) and 0 < len(one) <= _MAX_FIELD and one.isascii() for one in (at, nonce, echo)):
+        raise ValueError("not a check of an address")
+    _check(query.get("signature"), [sign(token, at, nonce) for token in tokens if token.strip()])
+    return echo
+
+
 def read_message(
     query: dict[str, Any], raw_body: bytes, tokens: list[str], aes_keys: list[str], app_id: str, now: int
 ) -> tuple[dict, bool]:

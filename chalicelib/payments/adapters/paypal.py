@@ -92,7 +92,8 @@ FACTS = ProviderFacts(
     (
         AccountField("client_id", "Developer Dashboard > Apps & Credentials > the app: Client ID"),
         AccountField("client_secret", "the same page: Secret key", is_secret=True),
-        AccountField("webhook_id", "the same page > Webhooks: Webhook ID of the notice address"),
+        # Not needed to begin with: the notice address that a webhook is made for names the account.
+        AccountField("webhook_id", "the same page > Webhooks: Webhook ID of the notice address", is_needed=False),
         AccountField("api_base", "only to speak to a stand-in for PayPal", is_needed=False, form="url"),
         AccountField(
             "webhook_root",

@@ -20,7 +20,7 @@ from chalicelib.edge import web
 from chalicelib.payments.adapters import wechat_virtual
 from chalicelib.payments.errors import BadNotice, BadStatement, NoStatement, ProviderRefused
 from chalicelib.payments.model import Account, DisputeFacts, Found, Notice, Payment, RefundResult
-from chalicelib.payments.wechat_push import OLDEST_SECONDS, decrypt, sign
+from chalicelib.payments.wechat_push import OLDEST_SECONDS, decrypt, echo_of, sign
 from tests.payments.adapters.wechat_virtual_server import APP_ID, APP_KEY, APP_SECRET, WeChatServer
 
 SAMPLES = json.loads((Path(__file__).parent / "samples/wechat_virtual.json").read_text())
@@ -186,6 +186,17 @@ def test_the_recorded_signatures_are_reproduced():
     case = PUSH["secure_mode"]
     sealed = json.loads(case["raw_body"])["Encrypt"]
     assert sign(PUSH["token"], "1781500000", "1320562132", sealed) == case["query"]["msg_signature"]
+
+
+def test_the_recorded_check_of_an_address_is_echoed_and_no_other():
+    query = PUSH["url_check"]["query"]
+    assert echo_of(query, ["other", PUSH["token"]]) == PUSH["url_check"]["expected_reply"]
+    for tokens in ([], [""], ["other"]):
+        with pytest.raises(ValueError, match="token"):
+            echo_of(query, tokens)
+    for name in query:
+        with pytest.raises(ValueError, match=r"token|check|signature"):
+            echo_of({one: value for one, value in query.items() if one != name}, [PUSH["token"]])
 
 
 @pytest.mark.parametrize("negative", PUSH["negative"], ids=lambda one: one["name"])
