@@ -5,6 +5,7 @@ PYTHON ?= $(shell for one in python3 python3.13 python3.12 python3.11; do \
 	$$one -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$one && break; done)
 PORT ?= 8000
 BACKEND_PORT ?= 4566
+SIMULATOR_PORT ?= 8100
 LOCAL ?= .local
 STAGE ?= prod
 REGION ?=
@@ -41,10 +42,12 @@ $(BACKEND)/.ready: requirements-local.txt
 	@touch $@
 
 run: setup ## The whole product on 127.0.0.1:8000 with a demo shop; Ctrl-C stops, the data is kept
-	@$(VENV)/python -m infra.local.run --port $(PORT) --backend-port $(BACKEND_PORT) --dir $(LOCAL)
+	@$(VENV)/python -m infra.local.run --port $(PORT) --backend-port $(BACKEND_PORT) \
+	  --simulator-port $(SIMULATOR_PORT) --dir $(LOCAL)
 
 reset: ## Forget everything `make run` kept
-	@rm -rf $(LOCAL)/state $(LOCAL)/credentials.json $(LOCAL)/run.log $(LOCAL)/backend.log
+	@rm -rf $(LOCAL)/state $(LOCAL)/simulator $(LOCAL)/credentials.json $(LOCAL)/run.log $(LOCAL)/backend.log \
+	  $(LOCAL)/simulator.log
 	@echo "all local data is gone; make run starts afresh"
 
 demo: setup ## Tell the whole story over HTTP against a running `make run`; fails loudly on any wrong step

@@ -1,24 +1,30 @@
-"""`make run`: the whole product on this machine, one process for us and one for the embedded backend.
+"""`make run`: the whole product on this machine: us, the embedded backend and the provider simulator, a process each.
 
-    python -m infra.local.run [--port 8000] [--backend-port 4566] [--dir .local]
+    python -m infra.local.run [--port 8000] [--backend-port 4566] [--simulator-port 8100] [--dir .local]
 
-Data lives in `<dir>/state` and survives Ctrl-C, a crash and a restart; `make reset` starts afresh. Never use it for
-real sales.
+Data lives in `<dir>/state` and `<dir>/simulator` and survives Ctrl-C, a crash and a restart; `make reset` starts
+afresh. Never use it for real sales.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from infra.local import stack
+from infra.local.api import Api, Failed
 from infra.local.backend import ROOT, Backend
+from infra.local.simulator.server import SimulatorProcess, start_process
 
 STAGE = "local"
+SHOP = "demo"  # as in seed.py, which is imported later
 
 
 def main() -> int:
@@ -32,9 +38,11 @@ def main() -> int:
 
     say("starting the embedded backend")
     backend = Backend(options.backend_port, folder / "state", log=folder / "backend.log")
-    server = events = None
+    server = events = simulator = None
     try:
         backend.start()
+        say("starting the provider simulator")
+        simulator = start_process(folder / "simulator", options.simulator_port, log=folder / "simulator.log")
         say("creating table, key, secrets, bucket and queues from infra/*.yaml")
         stack.deploy_data_and_queues(backend.url, STAGE)
         os.environ.update({
@@ -60,17 +68,21 @@ def main() -> int:
         events.start()
         credentials = ensure_credentials(folder / "credentials.json", base_url)
         seed_once(folder / "state" / "seeded", credentials, say)
-        _tell(credentials, folder, events.names)
+        seed_accounts(folder / "state" / "accounts-seeded", credentials, simulator.url, say)
+        _tell(credentials, folder, events.names, simulator)
         while not stopping.wait(1):
             if backend.process is None or backend.process.poll() is not None:
                 say(f"the embedded backend has ended by itself; see {_short(folder)}/backend.log")
+                return 1
+            if simulator.process.poll() is not None:
+                say(f"the provider simulator has ended by itself; see {_short(folder)}/simulator.log")
                 return 1
         say("stopping")
         return 0
     except Exception as error:
         if not stopping.is_set():
             say(f"could not go on: {error}")
-            say(f"more in {_short(folder)}/run.log and {_short(folder)}/backend.log")
+            say(f"more in run.log, backend.log and simulator.log in {_short(folder)}")
         return 1
     finally:
         if server is not None:
@@ -78,6 +90,8 @@ def main() -> int:
             server.server_close()
         if events is not None:
             events.stop()
+        if simulator is not None:
+            simulator.stop()
         backend.stop()
         say("stopped; the data is kept")
 
@@ -86,7 +100,35 @@ def say(text: str) -> None:
     print(f"kamiflow: {text}", file=sys.__stdout__, flush=True)
 
 
-def _tell(credentials: dict[str, str], folder: Path, workers: list[str]) -> None:
+def seed_accounts(marker: Path, credentials: dict[str, str], simulator_url: str, say: Callable[[str], None]) -> None:
+    """Fill in the demo shop's payment accounts with what the simulator's providers give out, and tell the simulator where
+    its messages go. At every start: an account that is there is changed only when the simulator's own has changed.
+
+    Raises: Failed.
+    """
+    operator, simulator = Api(credentials["base_url"], credentials["operator_key"]), Api(simulator_url)
+    found = operator.get(f"/v1/payment-accounts?shop_id={SHOP}")["accounts"]
+    known = {one["provider"]: one for one in found if one["mode"] == "test"}
+    filled_in = json.loads(marker.read_text()) if marker.exists() else {}
+    for provider, wanted in simulator.get("/_control/accounts").items():
+        digest = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
+        account = known.get(provider)
+        if account is None:
+            say(f"filling in a payment account: {provider}")
+            body = {"shop_id": SHOP, "provider": provider, **wanted}
+            status, account = operator.try_call("POST", "/v1/payment-accounts", body)
+            if status != 201:
+                raise Failed(f"the account of {provider} was answered {status}: {account}")
+            operator.patch(f"/v1/payment-accounts/{account['account_id']}", {"status": "on"})
+        elif filled_in.get(provider) != digest:
+            change = {"settings": wanted["settings"], "secrets": wanted["secrets"], "status": "on"}
+            operator.patch(f"/v1/payment-accounts/{account['account_id']}", change)
+        filled_in[provider] = digest
+        simulator.post("/_control/endpoint", {"provider": provider, "url": account["notice_url"]})
+    marker.write_text(json.dumps(filled_in) + "\n")
+
+
+def _tell(credentials: dict[str, str], folder: Path, workers: list[str], simulator: SimulatorProcess) -> None:
     base_url = credentials["base_url"]
     for line in (
         "",
@@ -95,6 +137,7 @@ def _tell(credentials: dict[str, str], folder: Path, workers: list[str]) -> None
         f"  operator key     {credentials['operator_key']}",
         f"  shop key         {credentials['shop_key']}",
         f"  credentials      {_short(folder)}/credentials.json",
+        f"  providers        {simulator.url} (simulated: open payments, and a button that pays)",
         f"  log              {_short(folder)}/run.log",
         f"  in background    {len(workers)} queue, stream and timer handlers",
         "",
@@ -113,6 +156,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Run the whole product on this machine.")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--backend-port", type=int, default=4566)
+    parser.add_argument("--simulator-port", type=int, default=8100)
     parser.add_argument("--dir", type=Path, default=ROOT / ".local", help="where state, logs and credentials are kept")
     return parser.parse_args()
 

@@ -77,7 +77,7 @@ class Simulator:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def control(self, what: str, **body: Any) -> Any:
+    def control(self, what: str, /, **body: Any) -> Any:
         """A control call in this process: `control("pay", provider="stripe", our_no="pay_1")`."""
         answer = _control(self.world, "POST", what, {}, body)
         if answer.status >= 400:

@@ -16,6 +16,7 @@ import hmac
 import json
 import re
 import secrets
+import time
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -96,7 +97,7 @@ def notice(world: World, record: Record, event: Event) -> NoticeRequest | None:
         indent=2,
         ensure_ascii=False,
     ).encode()
-    at = world.now()
+    at = int(time.time())  # freshness goes by the real clock, whatever the books' clock was moved to
     mac = hmac.new(_webhook_secret(world).encode(), f"{at}.".encode() + body, hashlib.sha256).hexdigest()
     headers = {
         "Content-Type": "application/json; charset=utf-8",
@@ -247,13 +248,13 @@ def _expire(session_id: str, world: World) -> dict[str, Any]:
 def _get(request: Request, world: World) -> dict[str, Any]:
     path, query = request.path, request.query
     if path == "/v1/refunds":
-        return _page(_listed_refunds(world, query.get("payment_intent")), query)
+        return _page(_listed_refunds(world, query.get("payment_intent")), request)
     if path == "/v1/balance_transactions":
         since = _whole(query.get("created[gte]", "0"), "created[gte]")
         until = _whole(query.get("created[lt]", "99999999999"), "created[lt]")
         is_expanded = any(name.startswith("expand[") and value == "data.source" for name, value in query.items())
         rows = [_balance_transaction(world, one, is_expanded) for one in world.movements("stripe", since, until)]
-        return _page(rows[::-1], query)
+        return _page(rows[::-1], request)
     if path == "/v1/disputes":
         rows = [
             _dispute(record, one)
@@ -261,7 +262,7 @@ def _get(request: Request, world: World) -> dict[str, Any]:
             for one in record.disputes
             if query.get("payment_intent") in (None, record.provider_txn)
         ]
-        return _page(rows[::-1], query)
+        return _page(rows[::-1], request)
     if found := re.fullmatch(r"/v1/checkout/sessions/([^/]+)", path):
         return _session(world, _session_record(world, found[1]))
     if found := re.fullmatch(r"/v1/refunds/([^/]+)", path):
@@ -278,7 +279,8 @@ def _listed_refunds(world: World, intent: str | None) -> list[dict[str, Any]]:
     return [_refund(record, one) for record, one in reversed(rows)]
 
 
-def _page(rows: list[dict[str, Any]], query: dict[str, str]) -> dict[str, Any]:
+def _page(rows: list[dict[str, Any]], request: Request) -> dict[str, Any]:
+    query = request.query
     limit = _whole(query.get("limit", "10"), "limit")
     if not 1 <= limit <= 100:
         raise _Refused(400, "limit must be between 1 and 100")
@@ -287,7 +289,7 @@ def _page(rows: list[dict[str, Any]], query: dict[str, str]) -> dict[str, Any]:
         if query["starting_after"] not in names:
             raise _Refused(400, f"No such object: '{query['starting_after']}'", code="resource_missing")
         rows = rows[names.index(query["starting_after"]) + 1 :]
-    return {"object": "list", "data": rows[:limit], "has_more": len(rows) > limit}
+    return {"object": "list", "data": rows[:limit], "has_more": len(rows) > limit, "url": request.path}
 
 
 # Stripe's objects

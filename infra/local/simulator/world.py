@@ -172,6 +172,7 @@ class World:
         self._records: dict[tuple[str, str], Record] = {}
         self._events: list[Event] = []
         self._timers: list[dict[str, Any]] = []
+        self._keys: dict[str, Keys] = {}
         self._books: dict[str, Any] = {
             "clock_ahead": 0,
             "turned_away": [],
@@ -306,7 +307,8 @@ class World:
             record.state, record.closed_by, record.closed_at = "closed", closed_by, self.now()
             self.emit(record, "closed" if closed_by == "us" else "expired")
             if record.extra.get("is_late"):
-                self._after(LATE_BY_SECONDS, "capture", record)
+                # Not divided by speed: whoever closed it is to learn first that it is closed.
+                self._at(self.clock() + LATE_BY_SECONDS, "capture", record)
 
     def refund(self, record: Record, refund_no: str | None, amount_minor: int, **extra: Any) -> Refund:
         """Give money back; the same number again is the same refund. `refund_no` None: made by hand at the provider.
@@ -436,7 +438,10 @@ class World:
 
     def keys(self, name: str) -> Keys:
         """An RSA key pair (2048 bits), made once."""
-        return Keys(self.keep(f"{name}.pem", _new_private_pem))
+        with self._lock:
+            if name not in self._keys:
+                self._keys[name] = Keys(self.keep(f"{name}.pem", _new_private_pem))
+            return self._keys[name]
 
     def module(self, provider: str) -> ModuleType:
         """Raises: LookupError."""
