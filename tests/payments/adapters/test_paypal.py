@@ -233,8 +233,10 @@ def test_a_root_in_the_settings_is_not_looked_at_without_an_address_of_a_stand_i
     monkeypatch.setattr("botocore.httpsession.get_cert_path", lambda verify: str(own))
     account = replace(ACCOUNT, settings=ACCOUNT.settings | {"webhook_root": ROOT})
     headers = {name.lower(): value for name, value in CASES["capture_completed"]["headers"].items()}
+    headers["paypal-cert-url"] = "https://api-m.sandbox.paypal.com/v1/notifications/certs/CERT-1"  # not itself signed
     with pytest.raises(BadNotice):
         paypal.read_notice(account, headers, CASES["capture_completed"]["raw_body"].encode(), NOW)
+    assert paypals_host == [headers["paypal-cert-url"]], "refused by the machine's own roots, not before"
 
 
 def test_the_machines_own_roots_can_be_read_and_do_not_trust_the_recorded_one():
