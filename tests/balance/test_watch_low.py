@@ -136,6 +136,33 @@ def test_the_timer_tells_without_any_stream_once(till):
     assert fresh(till) == 2
 
 
+def test_the_stream_is_not_told_to_repeat_what_the_timer_told_of_a_later_moment(till):
+    till.move(-401)
+    till.move(-5)
+    tick()
+    till.send()
+    assert fresh(till) == 1
+
+
+def test_a_fall_is_told_although_the_record_of_the_rise_before_it_was_lost(till):
+    till.move(-401)
+    till.send()
+    till.move(400)
+    till.records.clear()
+    till.move(-400)
+    till.send()
+    assert fresh(till) == 2
+
+
+def test_the_timer_tells_of_a_fall_after_a_rise_that_the_stream_saw(till):
+    till.move(-401)
+    till.move(400)
+    till.send()
+    till.move(-400)  # and now the stream is down
+    tick()
+    assert fresh(till) == 2
+
+
 def test_a_shop_that_named_no_amount_is_told_nothing(stack):
     made = Till(low=None)
     made.move(5)
