@@ -101,8 +101,8 @@ def say(text: str) -> None:
 
 
 def seed_accounts(marker: Path, credentials: dict[str, str], simulator_url: str, say: Callable[[str], None]) -> None:
-    """Fill in the demo shop's payment accounts with what the simulator's providers give out, and tell the simulator where
-    its messages go. At every start: an account that is there is changed only when the simulator's own has changed.
+    """Fill in the demo shop's payment accounts with what the simulator's providers give out, and tell it where its
+    messages go. At every start: an account that is there is changed only when the simulator's own has changed.
 
     Raises: Failed.
     """
