@@ -87,7 +87,7 @@ def test_a_refund_made_by_hand_is_recorded_like_its_notice(house, order, clock):
     house.statements[DAY] = [line, refund_of(order, our_no=None)]
     reconciliation_id = only_difference(reconciled(clock), "missing_here")
     for _ in range(2):
-        settle(reconciliation_id, "record")
+        settle(reconciliation_id, "record", now=clock.at)
         payments.every_minute_match_notices(TIMER, None)
     after = orders.get_order(order.order_id)
     assert (status_of(after), [one.amount_minor for one in after.refunds]) == ("refunded", [990])
@@ -213,8 +213,9 @@ def test_of_operators_who_settle_at_once_one_settles(house, order, clock):
 
 def test_a_crash_while_settling_leaves_it_open_or_settled_and_a_repeat_ends_it(house, order, clock):
     house.statements[DAY] = [house.takes(order, tells=False)]
-    reconciled(clock)
-    calls = count_calls(lambda: settle("rec_0000000000000000001", "apply"))
+    for number in (1, 2):  # the first time looks the queue up
+        row = reconciled(clock, reconciliation_id=f"rec_{number:019d}")
+        calls = count_calls(lambda row=row: settle(row["reconciliation_id"], "apply"))
     for call in calls:
         row = reconciled(clock, reconciliation_id=f"rec_3{call.number:018d}")
         with faults(at_call(call.number, "crash_after")), pytest.raises(Crash):
