@@ -91,7 +91,8 @@ class Postman:
             return False, "no address to send to"
         copies = event.copies if event.attempts == 0 else 1
         with ThreadPoolExecutor(copies) as together:  # carriers of their own: really all at once
-            status, body = next(iter(together.map(lambda _: _post(url, made), range(copies))))
+            answers = list(together.map(lambda _: _post(url, made), range(copies)))
+        status, body = answers[0]
         is_taken = status is not None and bool(module.taken(status, body))
         return is_taken, f"{status or 'no answer'} {body[:200].decode(errors='replace')}".strip()
 
