@@ -106,6 +106,25 @@ def test_a_payment_the_ledgers_days_do_not_have_is_found_by_its_order(house, pla
     assert (row["differences"], row["counts"]["matched"]) == (0, 1)
 
 
+def test_the_providers_day_is_told_by_its_own_clock(house, place, clock, monkeypatch):
+    """China's first of March lasts from four in the afternoon of February's last day, UTC, to four of its own."""
+    monkeypatch.setattr(house, "FACTS", replace(house.FACTS, day_offset_hours=8), raising=False)
+    midnight = NOON - 43_200
+    before, early, late, after = (place(midnight + hour * 3_600) for hour in (-9, -7, 15, 17))
+    for order, hour in ((before, -9), (early, -7), (late, 15), (after, 17)):
+        house.takes(order, midnight + hour * 3_600 + 60)
+    house.statements[DAY] = []
+    row = reconciled(clock)
+    assert [one.order_id for one in differences_of(row)] == [early.order_id, late.order_id]
+
+
+def test_of_two_copies_without_a_statement_one_notes_the_try(house, clock):
+    row = reconciled(clock)
+    again = {"why": "no_statement", "tries": row["tries"], "next_try_at": clock.at + 5}
+    assert not store.wait(row["reconciliation_id"], **again)
+    assert store.get_reconciliation(row["reconciliation_id"]) == row
+
+
 def test_a_refund_still_pending_here_differs_in_state_and_its_late_end_is_not_missed_on_its_own_day(
     house, place, clock
 ):

@@ -150,6 +150,12 @@ def test_a_dispute_is_known_by_its_order_and_direction():
     assert (outcomes(outcome), rules.suggested(outcome.differences[0])) == (["missing_here"], "review")
 
 
+def test_of_two_disputes_of_one_order_each_meets_the_line_of_its_own_sum():
+    ours = [disputed(amount=-300), disputed(amount=-500)._replace(event_id=f"dispute_opened:{O1}:dp_2")]
+    theirs = [line("dispute", amount=amount, our_no=None, at=at) for amount, at in ((-500, NOON), (-300, NOON + 9))]
+    assert outcomes(compared(ours, theirs, order_by_txn={f"txn_{O1}": O1})) == []
+
+
 def test_fees_and_payouts_are_not_compared():
     theirs = [line("fee", amount=-5, our_no=None), line("other", amount=-900, our_no=None)]
     outcome = compared([], theirs)

@@ -144,6 +144,14 @@ def test_a_payment_missing_there_is_settled_only_when_the_provider_confirms_it(h
         )  # fmt: skip
 
 
+def test_other_money_for_the_same_order_does_not_confirm_what_our_books_have(house, order, clock):
+    house.takes(order)
+    house.statements[DAY] = []
+    reconciliation_id = only_difference(reconciled(clock), "missing_there")
+    house.captures = {payment_id: ("txn_other", *rest) for payment_id, (_, *rest) in house.captures.items()}
+    assert settle(reconciliation_id, "ask")["answer"] == "denied"
+
+
 @pytest.mark.parametrize("state, answer", [("succeeded", "confirmed"), ("failed", "denied"), ("pending", "pending")])
 def test_a_refund_missing_there_is_asked_about_under_its_id(house, order, clock, state, answer):
     line = house.takes(order)
