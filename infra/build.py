@@ -184,7 +184,10 @@ def _queue_source(name: str) -> dict[str, Any]:
 
 
 def _stream_source(fact: str) -> dict[str, Any]:
+    from chalicelib.core.money import MINOR_DIGITS
+
     queue = f"kamiflow-${{Stage}}-{fact}-dead"
+    keys = ["O", *MINOR_DIGITS] if fact == "order-changed" else ["O"]  # a balance's sort key is its currency
     return {
         "Stream": {"Fn::ImportValue": {"Fn::Sub": "kamiflow-${Stage}-StreamArn"}},
         "StartingPosition": "TRIM_HORIZON",
@@ -193,8 +196,8 @@ def _stream_source(fact: str) -> dict[str, Any]:
         "MaximumRetryAttempts": 10,
         "MaximumRecordAgeInSeconds": 21_600,
         "MaximumBatchingWindowInSeconds": 0,
-        # Only orders: most changes are of stock and keys, and each would start the function for nothing.
-        "FilterCriteria": {"Filters": [{"Pattern": json.dumps({"dynamodb": {"Keys": {"sk": {"S": ["O"]}}}})}]},
+        # Only orders and balances: most changes are of stock and keys, and each would start the function for nothing.
+        "FilterCriteria": {"Filters": [{"Pattern": json.dumps({"dynamodb": {"Keys": {"sk": {"S": keys}}}})}]},
         "DestinationConfig": {
             "OnFailure": {
                 "Destination": {"Fn::Sub": f"arn:${{AWS::Partition}}:sqs:${{AWS::Region}}:${{AWS::AccountId}}:{queue}"}

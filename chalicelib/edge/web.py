@@ -21,6 +21,7 @@ from urllib.parse import urlsplit
 CONNECT_SECONDS = 3
 READ_SECONDS = 10  # between two bytes; a whole answer may take twice as long
 MAX_ANSWER_BYTES = 1024 * 1024
+MAX_STATEMENT_BYTES = 16 * 1024 * 1024
 _PUBLIC_NAME = re.compile(r"[a-z0-9.-]+\.[a-z][a-z0-9-]*")  # no bare host name, no address in any notation
 
 
@@ -46,7 +47,10 @@ class Answer:
             raise OutcomeUnknown("the answer is not JSON") from None
 
 
-def send(method: str, url: str, *, headers: dict, body: bytes | None = None, is_configured: bool = False) -> Answer:
+def send(
+    method: str, url: str, *, headers: dict, body: bytes | None = None, is_configured: bool = False,
+    max_bytes: int = MAX_ANSWER_BYTES,
+) -> Answer:  # fmt: skip
     """One request, once. Only a host the operator configured may be this machine or its network, and without TLS.
     Raises: NotSent, OutcomeUnknown.
     """
@@ -64,7 +68,7 @@ def send(method: str, url: str, *, headers: dict, body: bytes | None = None, is_
             answer = fresh.request(method, url, body=body, headers=headers, redirect=False, preload_content=False)
             while piece := answer.read1(64 * 1024):
                 received += piece
-                if len(received) > MAX_ANSWER_BYTES or time.monotonic() > until:
+                if len(received) > max_bytes or time.monotonic() > until:
                     raise OutcomeUnknown("the answer is too long")
             return Answer(answer.status, bytes(received), answer.headers)
     except (urllib3.exceptions.HTTPError, OSError) as error:

@@ -8,10 +8,13 @@ from __future__ import annotations
 import csv
 import io
 import tempfile
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from chalicelib.aws import files
+from chalicelib.catalog import store as catalog
 from chalicelib.imports import store
+from chalicelib.ledger import store as ledger
+from chalicelib.ledger.rules import goods_set
 
 _IN_MEMORY_BYTES = 1024 * 1024
 
@@ -26,9 +29,18 @@ def finish_import(import_id: str, now: int) -> None:
                 report.seek(0)
                 files.put_report(import_id, report)
         store.complete(import_id, row["chunks"], now)
+        row = store.get_import(import_id)
+    if row["status"] in ("completed", "failed"):  # also later: the delivery that ended it may have crashed right here
+        _post_cost(row)
         files.remove_upload(import_id)
-    elif row["status"] in ("completed", "failed"):
-        files.remove_upload(import_id)  # the delivery that ended it may have crashed before it got here
+
+
+def _post_cost(row: dict[str, Any]) -> None:
+    """What the imported keys cost goes into the books, once: the set is named after the import."""
+    cost_minor = (row.get("unit_cost_minor") or 0) * row["imported"]
+    if row["status"] == "completed" and cost_minor:
+        currency = catalog.read_product(row["product_id"])["currency"]
+        ledger.put_set(goods_set(row["import_id"], cost_minor, currency, row["finished_at"]))
 
 
 def write_report(import_id: str, report: BinaryIO) -> None:

@@ -1,6 +1,7 @@
 """The ledger outside of requests: posting with the change stream, posting what the stream missed, proving each day.
 
-The stream is the fast path only. `every_hour_post_ledger` alone keeps the ledger complete when the stream is down.
+`post_records` is the ledger's part of `on_order_changed`: a stream has room for two readers (decision 0009). The stream
+is the fast path only. `every_hour_post_ledger` alone keeps the ledger complete when the stream is down.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from chalice import Blueprint, Cron
 from chalicelib.aws.rows import from_row
 from chalicelib.balance.store import read_balance_row
 from chalicelib.balance.watch_low import watch_change
-from chalicelib.core import clock, settings
+from chalicelib.core import clock
 from chalicelib.edge.observe import log
 from chalicelib.edge.worker import failure_of
 from chalicelib.ledger.post_ledger import post_change, post_missing
@@ -22,18 +23,12 @@ from chalicelib.orders.order_row import to_order
 bp = Blueprint(__name__)
 
 
-@bp.on_dynamodb_record(
-    stream_arn=settings.stream_arn_placeholder(), batch_size=100, name="on_order_changed_post_ledger"
-)
-def on_order_changed_post_ledger(event):
-    """Post what changes of orders call for, and tell shops whose balance fell low. The first record that fails is
-    reported; the batch comes again from there.
-    """
-    return post_records(event.to_dict()["Records"], clock.now())
-
-
 def post_records(records: list[dict], now: int) -> dict:
-    """Work a batch of change records off in its order; records of other rows are passed over."""
+    """Post what changes of orders call for, and tell shops whose balance fell low; records of other rows are passed
+    over.
+
+    Returns: the partial batch answer: the first record that fails, from which the batch comes again.
+    """
     for record in records:
         change = record["dynamodb"]
         try:

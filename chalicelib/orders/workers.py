@@ -12,6 +12,7 @@ from chalicelib.aws.rows import from_row
 from chalicelib.core import clock, settings
 from chalicelib.edge.observe import count, log
 from chalicelib.edge.worker import each_message
+from chalicelib.ledger.workers import post_records
 from chalicelib.orders.order_row import to_order
 from chalicelib.orders.release_unpaid import release_all_due, release_due
 from chalicelib.orders.rules import follow_ups
@@ -21,10 +22,12 @@ bp = Blueprint(__name__)
 
 @bp.on_dynamodb_record(stream_arn=settings.stream_arn_placeholder(), batch_size=100, name="on_order_changed")
 def on_order_changed(event):
-    """Send the messages that changes of orders call for. Raises when the queue did not take them: the batch comes
-    again.
+    """Send the messages that changes call for, then post them to the ledger. Raises when the queue did not take them:
+    the batch comes again. The messages are first, because they may come twice.
     """
-    return forward_changes(event.to_dict()["Records"], clock.now())
+    records, now = event.to_dict()["Records"], clock.now()
+    forward_changes(records, now)
+    return post_records(records, now)
 
 
 def forward_changes(records: list[dict], now: int) -> dict:

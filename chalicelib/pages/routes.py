@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from chalice import Blueprint, Response
 
 from chalicelib.core import settings
-from chalicelib.core.ids import order_id_of_payment
+from chalicelib.core.ids import attempt_of_payment, order_id_of_payment
 from chalicelib.core.money import MINOR_DIGITS, format_minor
 from chalicelib.edge.assets import asset_response, version_of
 from chalicelib.edge.http import Call, endpoint
@@ -61,20 +61,32 @@ def get_order_qr(call: Call, token: str):
 @endpoint(bp, "GET", "/sandbox/pay/{payment_id}", is_page=True)
 def get_sandbox_pay_page(call: Call, payment_id: str):
     """Where an imagined buyer pays, or does not."""
+    from chalicelib.balance.rules import is_top_up_id
+    from chalicelib.balance.top_up_store import find_top_up
     from chalicelib.orders import store as orders
 
     order_id = order_id_of_payment(payment_id) if settings.has_sandbox() else None
     order = orders.find_order(order_id) if order_id else None
-    if order is None or order.provider != "sandbox":
+    tried = order.attempt(attempt_of_payment(payment_id)) if order else None
+    top_up = find_top_up(payment_id) if settings.has_sandbox() and is_top_up_id(payment_id) else None
+    if order is not None and tried is not None and tried.provider == "sandbox":
+        paid_for, lines, number = order, [(line.name, line.quantity) for line in order.lines], order.merchant_order_no
+        amount = format_minor(order.total_minor, order.currency)
+    elif top_up is not None and top_up.provider == "sandbox":
+        paid_for, lines, number = top_up, [(top_up.shop_id, 1)], top_up.top_up_id
+        amount = format_minor(top_up.amount_minor, top_up.currency)
+    else:
         return _page(call, "not_found.html", status=404, to_root="../../")
+    is_web = (paid_for.return_url or "").startswith(("https://", "http://"))
     return _page(
         call,
         "sandbox_pay.html",
         to_root="../../",
         payment_id=payment_id,
-        amount=format_minor(order.total_minor, order.currency),
-        order=order,
-        return_url=order.return_url if (order.return_url or "").startswith(("https://", "http://")) else None,
+        amount=amount,
+        lines=lines,
+        number=number,
+        return_url=paid_for.return_url if is_web else None,
     )
 
 

@@ -10,6 +10,7 @@ from chalicelib.core.clock import iso
 from chalicelib.core.errors import Busy
 from chalicelib.edge.errors import BadCursor
 from chalicelib.edge.http import Call, endpoint
+from chalicelib.orders.errors import NoSuchOrder, OrderChanged
 from chalicelib.payments import account_store
 from chalicelib.payments.answers import (
     AccountAnswer,
@@ -25,8 +26,16 @@ from chalicelib.payments.answers import (
     PageQuery,
     ProviderAnswer,
     ProviderList,
+    SettleDispute,
 )
-from chalicelib.payments.errors import AccountChanged, AccountExists, BadAccount, NoSuchAccount, UnknownProvider
+from chalicelib.payments.errors import (
+    AccountChanged,
+    AccountExists,
+    BadAccount,
+    NoSuchAccount,
+    NoSuchDispute,
+    UnknownProvider,
+)
 
 bp = Blueprint(__name__)
 
@@ -125,16 +134,34 @@ def get_disputes(call: Call):
 
     position = from_cursor(call.query.cursor, "disputes")
     rows, position = dispute_store.list_labels(position, call.query.limit)
-    disputes = [
-        DisputeRow(
-            dispute_id=row["dispute_id"], provider=row["provider"], order_id=row["order_id"], shop_id=row["shop_id"],
-            state=row["state"], amount_minor=row["amount_minor"], currency=row.get("currency"),
-            reason=row.get("reason", ""), was_revealed=row["was_revealed"], opened_at=iso(row["opened_at"]),
-            due_at=iso(row.get("evidence_due_at")), closed_at=iso(row.get("closed_at")),
-        )
-        for row in rows
-    ]  # fmt: skip
-    return DisputePage(disputes=disputes, next_cursor=to_cursor(position, "disputes") if position else None)
+    return DisputePage(
+        disputes=[_dispute(row) for row in rows], next_cursor=to_cursor(position, "disputes") if position else None
+    )
+
+
+@endpoint(
+    bp, "POST", "/v1/orders/{order_id}/disputes/{dispute_id}/settle", scopes=("operator",), body=SettleDispute,
+    answer=DisputeRow, refusals=(NoSuchOrder, NoSuchDispute, OrderChanged, Busy),
+)  # fmt: skip
+def post_settle_dispute(call: Call, order_id: str, dispute_id: str):
+    """Record the end of a dispute by hand, where the provider does not tell it. Settled before is a success; what was
+    decided first stays.
+    """
+    from chalicelib.payments.receive_notice import settle_dispute
+
+    row = settle_dispute(
+        order_id, dispute_id, call.body.outcome, by=call.caller.key_id, note=call.body.note, now=call.now
+    )  # fmt: skip
+    return _dispute(row)
+
+
+def _dispute(row: dict[str, Any]) -> DisputeRow:
+    return DisputeRow(
+        dispute_id=row["dispute_id"], provider=row["provider"], order_id=row["order_id"], shop_id=row["shop_id"],
+        state=row["state"], amount_minor=row["amount_minor"], currency=row.get("currency"),
+        reason=row.get("reason", ""), was_revealed=row["was_revealed"], opened_at=iso(row["opened_at"]),
+        due_at=iso(row.get("evidence_due_at")), closed_at=iso(row.get("closed_at")),
+    )  # fmt: skip
 
 
 def _answer(call: Call, row: dict[str, Any]) -> AccountAnswer:

@@ -39,6 +39,10 @@ def check_complete(facts: ProviderFacts, settings: dict[str, str], secret_names:
         if field.is_needed and field.name not in (secret_names if field.is_secret else settings.keys()):
             where = "secrets" if field.is_secret else "settings"
             raise BadAccount("This is needed before the account can be switched on.", field=f"{where}.{field.name}")
+    filled = settings.keys() | secret_names
+    if facts.one_of and not any(set(names) <= filled for names in facts.one_of):
+        choices = "; or ".join(" with ".join(names) for names in facts.one_of)
+        raise BadAccount(f"One of these is needed before the account can be switched on: {choices}.", field="settings")
 
 
 def _has_form(field: AccountField, value: str) -> bool:

@@ -94,6 +94,13 @@ class MethodList(BaseModel):
     methods: list[MethodAnswer]
 
 
+class SettleDispute(_Strict):
+    """What became of a dispute whose end the provider does not tell, e.g. a complaint that was talked over."""
+
+    outcome: Literal["won", "lost"]
+    note: Annotated[str, Field(min_length=1, max_length=200, description="why, and how you know; kept in the audit")]
+
+
 class DisputeRow(BaseModel):
     dispute_id: str
     provider: str

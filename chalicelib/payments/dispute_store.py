@@ -18,8 +18,8 @@ from chalicelib.orders.model import Dispute, Order
 _RANK = {"open": 0, "won": 1, "lost": 1}
 
 
-def put_label(order: Order, provider: str, dispute: Dispute) -> None:
-    """Record what is known of a dispute.
+def put_label(order: Order, provider: str, dispute: Dispute) -> dict[str, Any]:
+    """Record what is known of a dispute, and answer it.
 
     Access:  put DISPUTE/…, 1 write.
     Only if: nothing later is recorded: a decided dispute never opens again. Being late is a success.
@@ -44,6 +44,7 @@ def put_label(order: Order, provider: str, dispute: Dispute) -> None:
     except Exception as error:
         if not is_condition_failed(error):
             raise
+    return row
 
 
 def list_labels(before_sk: str | None, limit: int) -> tuple[list[dict[str, Any]], str | None]:

@@ -58,6 +58,11 @@ class CurrencyNotTaken(InvalidRequest):
     sentence = "This provider does not take the currency of the order."
 
 
+class NoSuchDispute(NotFound):
+    code = "payments.dispute_not_found"
+    sentence = "The order has no such dispute."
+
+
 class NoSuchAccount(NotFound):
     code = "payments.account_not_found"
     sentence = "There is no such payment account."

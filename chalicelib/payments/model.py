@@ -59,6 +59,7 @@ class Reply:
 class ProviderFacts:
     """What is true of a provider whatever the account; every adapter has one as `FACTS`.
 
+    one_of             sets of fields of which an account needs at least one, whole
     currencies         None: all we know
     keeps_session      `start` makes something whose handle or address must be kept
     ask_after_seconds  ages of an unpaid order at which the provider is asked about it, in case its notice was lost
@@ -69,6 +70,7 @@ class ProviderFacts:
     title: str
     methods: dict[str, Method]
     fields: tuple[AccountField, ...] = ()
+    one_of: tuple[tuple[str, ...], ...] = ()
     currencies: frozenset[str] | None = None
     keeps_session: bool = True
     ask_after_seconds: tuple[int, ...] = (60, 180, 600)
@@ -166,6 +168,9 @@ class Notice:
     currency: str | None
     refund_id: str | None = None
     provider_refund_id: str | None = None  # the provider's own number of a refund, for those made by hand there
+    refunded_total_minor: int | None = (
+        None  # of the payment in all, where the message says that and not the refund's own
+    )
     dispute: DisputeFacts | None = None
     account_id: str | None = None
 

@@ -167,7 +167,7 @@ def payment_of(order: Order, account: Account, base_url: str, attempt: int = 1) 
         title=order.lines[0].name if len(order.lines) == 1 else f"{order.lines[0].name} +{len(order.lines) - 1}",
         expires_at=order.expires_at,
         base_url=base_url,
-        account=account,
+        account=replace(account, shop_id=order.shop_id),
         method=tried.method or next(iter(adapter_named(tried.provider).FACTS.methods)),
         notify_url=base_url + path,
         return_url=order.return_url,

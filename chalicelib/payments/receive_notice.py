@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from chalicelib.aws.transact import transact
 from chalicelib.core.ids import attempt_of_payment, order_id_of_payment
@@ -20,9 +21,10 @@ from chalicelib.orders.errors import OrderChanged
 from chalicelib.orders.model import Dispute, Order
 from chalicelib.orders.rules import lose_dispute, open_dispute, pay, refund_id_of, win_dispute
 from chalicelib.payments import dispute_store, store
+from chalicelib.payments.errors import NoSuchDispute
 from chalicelib.payments.model import Notice
 from chalicelib.payments.providers import account_with, adapter_named, payment_of
-from chalicelib.refunds.rules import extents_of, money_went_back
+from chalicelib.refunds.rules import extents_of, left_minor, money_went_back
 
 GIVE_UP_SECONDS = 86_400
 _TRIES = 8
@@ -35,9 +37,9 @@ def receive_notice(notice: Notice, now: int) -> None:
 
     Raises: orders.changed_meanwhile when the order kept changing; the provider will send again.
     """
-    notice = _with_payment(notice)
+    notice = with_payment(notice)
     order_id = order_id_of_payment(notice.payment_id) if notice.payment_id else None
-    if order_id is None and notice.kind not in _DISPUTES:
+    if order_id is None and notice.kind not in _LATER_WORDS:
         return  # somebody else's payment on the same account: not ours to keep
     order = orders.find_order(order_id) if order_id else None
     store.put_notice(notice, now, is_matched=order is not None)
@@ -48,22 +50,25 @@ def receive_notice(notice: Notice, now: int) -> None:
 def match_notice(pk: str, sk: str, now: int) -> str:
     """Try again to find the order of a recorded notice.
 
-    Returns: 'applied', 'waiting', or 'abandoned' after a day (the caller raises an alarm: money without an order).
+    Returns: 'applied', 'waiting', or after a day 'abandoned' (the caller raises an alarm: money without an order) or
+             'dropped': a refund of money that was never ours to know of.
     """
     found = store.find_notice(pk, sk)
     if found is None:
         return "applied"
-    notice, received_at = _with_payment(found[0]), found[1]
+    notice, received_at = with_payment(found[0]), found[1]
     order = orders.find_order(order_id_of_payment(notice.payment_id or "") or "")
     if order is not None:
         _apply(order, notice, now)
     elif now < received_at + GIVE_UP_SECONDS:
         return "waiting"
     store.settle_notice(pk, sk)
-    return "applied" if order is not None else "abandoned"
+    if order is not None:
+        return "applied"
+    return "dropped" if notice.kind in ("refunded", "refund_failed") else "abandoned"
 
 
-def _with_payment(notice: Notice) -> Notice:
+def with_payment(notice: Notice) -> Notice:
     """Refunds and disputes may name the money only by the provider's number: what came in under it is known."""
     if notice.payment_id or notice.kind not in _LATER_WORDS or not notice.provider_txn:
         return notice
@@ -128,17 +133,49 @@ def _apply_dispute(order: Order, notice: Notice, now: int) -> None:
             return open_dispute(order, dispute, now, by)
         if notice.kind == "dispute_won":
             return win_dispute(order, said.dispute_id, now, by)
-        lost = lose_dispute(order, dispute, now, by)
-        if lost is order:
-            return order
-        return money_went_back(
-            lost, dispute.amount_minor, now, by=by, reason="dispute_lost", request_id=f"dispute:{said.dispute_id}"
-        )
+        return _lost(order, dispute, now, by)
 
     after = _change(order, decide)
     for one in after.disputes:
         if one.dispute_id == said.dispute_id:
             dispute_store.put_label(after, notice.provider, one)
+
+
+def settle_dispute(order_id: str, dispute_id: str, outcome: str, *, by: str, note: str, now: int) -> dict[str, Any]:
+    """The end of a dispute as an operator knows it. What was decided before, by whomever, stays.
+
+    Returns: the row of the dispute.
+    Raises:  orders.not_found, payments.dispute_not_found, orders.changed_meanwhile
+    """
+
+    def decide(order: Order) -> Order:
+        if outcome == "won":
+            return win_dispute(order, dispute_id, now, by)
+        return _lost(order, _known(order, dispute_id), now, by)
+
+    order = orders.get_order(order_id)
+    known = _known(order, dispute_id)
+    orders.add_audit(order_id, now, {"what": f"dispute_{outcome}", "by": by, "note": f"{dispute_id}: {note}"})
+    after = _change(order, decide)
+    provider = order.attempt(order.paid_attempt).provider
+    return dispute_store.put_label(after, provider, _known(after, known.dispute_id))
+
+
+def _known(order: Order, dispute_id: str) -> Dispute:
+    known = next((one for one in order.disputes if one.dispute_id == dispute_id), None)
+    if known is None:
+        raise NoSuchDispute()
+    return known
+
+
+def _lost(order: Order, dispute: Dispute, now: int, by: str) -> Order:
+    """The money is gone, and so are the goods where it was all of it."""
+    lost = lose_dispute(order, dispute, now, by)
+    if lost is order:
+        return order
+    return money_went_back(
+        lost, dispute.amount_minor, now, by=by, reason="dispute_lost", request_id=f"dispute:{dispute.dispute_id}"
+    )
 
 
 def _apply_refund(order: Order, notice: Notice, now: int) -> None:
@@ -152,15 +189,21 @@ def _apply_refund(order: Order, notice: Notice, now: int) -> None:
         is_doubted = ours is not None and ours.state == "succeeded" and notice.kind == "refund_failed"
         if is_doubted or any(one.state == "pending" for one in order.refunds):
             send("refund-due", {"order_id": order.order_id, **({"recheck": ours.refund_no} if is_doubted else {})})
-    elif notice.kind == "refunded" and notice.refund_id is None and notice.provider_refund_id and notice.amount_minor:
-        known_as = f"theirs:{notice.provider_refund_id}"[:100]
-        _change(
-            order,
-            lambda order: money_went_back(
-                order, notice.amount_minor, now, by=f"provider:{notice.provider}", reason="refunded_by_hand",
-                request_id=known_as,
-            ),
-        )  # fmt: skip
+    elif notice.kind == "refunded" and notice.refund_id is None and notice.provider_refund_id:
+        by, known_as = f"provider:{notice.provider}", f"theirs:{notice.provider_refund_id}"[:100]
+
+        def decide(order: Order) -> Order:
+            minor = _went_back_minor(order, notice)
+            return money_went_back(order, minor, now, by=by, reason="refunded_by_hand", request_id=known_as)
+
+        _change(order, decide)
+
+
+def _went_back_minor(order: Order, notice: Notice) -> int:
+    """How much this one refund was: said so, or the difference to what had gone back before it."""
+    if notice.refunded_total_minor is None:
+        return notice.amount_minor or 0
+    return max(0, notice.refunded_total_minor - (order.paid_minor - left_minor(order)))
 
 
 def _change(order: Order, decide: Callable[[Order], Order]) -> Order:

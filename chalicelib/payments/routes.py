@@ -34,10 +34,25 @@ def post_account_notice(call: Call, provider: str, account_id: str):
     return _take(call, provider, account_id)
 
 
+@endpoint(bp, "GET", "/v1/notices/{provider}/{account_id}", refusals=_REFUSALS)
+def get_account_notice(call: Call, provider: str, account_id: str):
+    """Answer a provider's console that checks whether this address is ours, where it does so (WeChat's message push).
+    Changes nothing.
+    """
+    try:
+        adapter, account = adapter_named(provider), account_with(provider, account_id)
+    except (UnknownProvider, NoSuchAccount):
+        raise NotFound() from None
+    if not hasattr(adapter, "prove_address"):
+        raise NotFound()
+    return Response(adapter.prove_address(account, _Headers(call.request)), {"Content-Type": "text/plain"}, 200)
+
+
 def _take(call: Call, provider: str, account_id: str | None) -> Response:
     from dataclasses import replace
 
-    from chalicelib.payments.receive_notice import receive_notice
+    from chalicelib.balance.rules import is_top_up_id
+    from chalicelib.payments.receive_notice import receive_notice, with_payment
 
     try:
         adapter, account = adapter_named(provider), account_with(provider, account_id)
@@ -47,8 +62,8 @@ def _take(call: Call, provider: str, account_id: str | None) -> Response:
         raise BodyTooLarge()
     notice = adapter.read_notice(account, _Headers(call.request), call.raw_body, call.now)
     if notice is not None:
-        notice = replace(notice, account_id=account_id)
-        if (notice.payment_id or "").startswith("top_"):
+        notice = with_payment(replace(notice, account_id=account_id))
+        if is_top_up_id(notice.payment_id or ""):
             from chalicelib.balance.receive_top_up import receive_top_up
 
             receive_top_up(notice, call.now)

@@ -15,17 +15,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 from chalicelib.aws import queues
+from chalicelib.balance.rules import is_top_up_id
+from chalicelib.balance.top_up_store import find_top_up
 from chalicelib.core import settings
-from chalicelib.core.ids import new_id, order_id_of_payment
+from chalicelib.core.ids import attempt_of_payment, new_id, order_id_of_payment
 from chalicelib.edge import web
 from chalicelib.orders import store as orders
-from chalicelib.orders.model import Order
 from chalicelib.payments import sandbox_store as books
 from chalicelib.payments.adapters.sandbox import sign_notice
 from chalicelib.payments.errors import NoSuchPayment
 
 Outcome = Literal["paid", "failed", "paid_twice", "paid_late", "wrong_amount"]
 LATE_SECONDS = 2
+TOP_UP_SECONDS = 3_600  # after which one counts as paid late
 MAX_ATTEMPTS = 16  # about two hours of trying
 
 
@@ -46,8 +48,8 @@ def play(payment_id: str, outcome: Outcome, *, base_url: str, now: int) -> Playe
 
     Raises: payments.not_found when no order awaits this payment from the sandbox.
     """
-    order = _order_of(payment_id)
-    late_at = order.expires_at + LATE_SECONDS
+    awaited = _awaited(payment_id)
+    late_at = awaited.expires_at + LATE_SECONDS
     if outcome == "paid_late" and now < late_at:
         _send_later(_message(payment_id, "paid", None, base_url), late_at, now)
         return Played(sent=0, notice_at=late_at)
@@ -55,8 +57,8 @@ def play(payment_id: str, outcome: Outcome, *, base_url: str, now: int) -> Playe
     if outcome == "failed":
         messages = [_message(payment_id, "failed", new_id("sbe", now), base_url)]
     else:
-        amount_minor = order.total_minor + (1 if outcome == "wrong_amount" else 0)
-        capture = books.capture(payment_id, amount_minor, order.currency, now)
+        amount_minor = awaited.amount_minor + (1 if outcome == "wrong_amount" else 0)
+        capture = books.capture(payment_id, amount_minor, awaited.currency, now)
         event_ids = [capture.event_id]
         if outcome == "paid_twice":
             event_ids += [capture.event_id, new_id("sbe", now)]
@@ -85,12 +87,27 @@ def send_due_notice(message: dict, now: int) -> None:
         _send_later({**message, "attempt": attempt}, now + _pause_seconds(attempt), now)
 
 
-def _order_of(payment_id: str) -> Order:
+@dataclass(frozen=True)
+class Awaited:
+    """What somebody is to pay at the sandbox: an order's total, or a top-up."""
+
+    amount_minor: int
+    currency: str
+    expires_at: int
+
+
+def _awaited(payment_id: str) -> Awaited:
+    if is_top_up_id(payment_id):
+        top_up = find_top_up(payment_id)
+        if top_up is None or top_up.provider != "sandbox":
+            raise NoSuchPayment()
+        return Awaited(top_up.amount_minor, top_up.currency, top_up.created_at + TOP_UP_SECONDS)
     order_id = order_id_of_payment(payment_id)
     order = orders.find_order(order_id) if order_id else None
-    if order is None or order.provider != "sandbox":
+    tried = order.attempt(attempt_of_payment(payment_id)) if order else None
+    if tried is None or tried.provider != "sandbox":
         raise NoSuchPayment()
-    return order
+    return Awaited(order.total_minor, order.currency, order.expires_at)
 
 
 def _message(payment_id: str, kind: str, event_id: str | None, base_url: str) -> dict:
@@ -113,8 +130,8 @@ def _deliver(message: dict, now: int) -> bool:
     if message["kind"] == "paid":
         capture = books.find_capture(payment_id)
         if capture is None:  # paid late: this is the moment the money moves
-            order = _order_of(payment_id)
-            capture = books.capture(payment_id, order.total_minor, order.currency, now)
+            awaited = _awaited(payment_id)
+            capture = books.capture(payment_id, awaited.amount_minor, awaited.currency, now)
         data = {"txn": capture.txn, "amount_minor": capture.captured_minor, "currency": capture.currency}
         event_id, created = event_id or capture.event_id, capture.captured_at
     notice = {

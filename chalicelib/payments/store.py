@@ -70,7 +70,7 @@ def put_notice(notice: Notice, now: int, *, is_matched: bool) -> None:
         notice.provider, "event_id": notice.event_id, "kind": notice.kind, "payment_id": notice.payment_id,
         "provider_txn": notice.provider_txn, "amount_minor": notice.amount_minor, "currency": notice.currency,
         "refund_id": notice.refund_id, "provider_refund_id": notice.provider_refund_id,
-        "account_id": notice.account_id, "received_at": now,
+        "refunded_total_minor": notice.refunded_total_minor, "account_id": notice.account_id, "received_at": now,
         "dispute": asdict(notice.dispute) if notice.dispute else None,
     }  # fmt: skip
     if not is_matched:
@@ -110,17 +110,22 @@ def settle_notice(pk: str, sk: str) -> None:
 
 
 def find_payment_id(provider: str, provider_txn: str) -> str | None:
-    """The payment that a provider's number belongs to, or None.
+    """The payment that a provider's number belongs to, or None. Of all that was said about that money, some messages
+    name the payment and some do not.
 
-    Access: query NOTICE#<provider>#<provider_txn>, eventually consistent, 0.5 read units.
+    Access: query NOTICE#<provider>#<provider_txn>, eventually consistent, 0.5 read units per 4 KB.
     """
-    page = dynamodb().query(
-        TableName=table_name(),
-        KeyConditionExpression="pk = :pk",
-        ExpressionAttributeValues=to_row({":pk": _partition(provider, provider_txn)}),
-        Limit=1,
+    pages = (
+        dynamodb()
+        .get_paginator("query")
+        .paginate(
+            TableName=table_name(),
+            KeyConditionExpression="pk = :pk",
+            FilterExpression="attribute_exists(payment_id)",
+            ExpressionAttributeValues=to_row({":pk": _partition(provider, provider_txn)}),
+        )
     )
-    return from_row(page["Items"][0]).get("payment_id") if page["Items"] else None
+    return next((from_row(row)["payment_id"] for page in pages for row in page["Items"]), None)
 
 
 def _partition(provider: str, number: str) -> str:

@@ -104,8 +104,8 @@ def put_result(reconciliation_id: str, run: str, differences: Sequence[Differenc
     Only if: the page is new; of the same run it is the same page.
     """
     for kind, rows, size in (
-        ("D", [_to_plain(one) for one in differences], PAGE_DIFFERENCES),
-        ("F", [list(one) for one in fees], PAGE_FEES),
+        ("D#", [_to_plain(one) for one in differences], PAGE_DIFFERENCES),
+        ("F#", [list(one) for one in fees], PAGE_FEES),
     ):
         for page in range(pages_of(len(rows), size)):
             packed = json.dumps(rows[page * size : (page + 1) * size], separators=(",", ":")).encode()
@@ -191,7 +191,7 @@ def list_differences(row: dict[str, Any], first: int, limit: int) -> list[tuple[
         return []
     found = []
     for page in range((first - 1) // PAGE_DIFFERENCES, (first + limit - 2) // PAGE_DIFFERENCES + 1):
-        rows = _get_page(row, "D", page)
+        rows = _get_page(row, "D#", page)
         numbers = range(page * PAGE_DIFFERENCES + 1, page * PAGE_DIFFERENCES + 1 + len(rows))
         found += [
             (number, _to_difference(one))
@@ -206,7 +206,7 @@ def list_fees(row: dict[str, Any], page: int) -> list[Fee]:
 
     Access: get REC#<id>/F#…, eventually consistent, 0.5 read units per 4 KB.
     """
-    return [Fee(*one) for one in _get_page(row, "F", page)]
+    return [Fee(*one) for one in _get_page(row, "F#", page)]
 
 
 def list_steps(reconciliation_id: str, first: int, last: int) -> dict[int, dict[str, Any]]:
@@ -312,7 +312,7 @@ def _key(reconciliation_id: str) -> dict[str, str]:
 
 
 def _page_key(reconciliation_id: str, kind: str, run: str, page: int) -> dict[str, str]:
-    return {"pk": f"REC#{reconciliation_id}", "sk": f"{kind}#{run}#{page:04d}"}
+    return {"pk": f"REC#{reconciliation_id}", "sk": f"{kind}{run}#{page:04d}"}
 
 
 def _step_key(reconciliation_id: str, number: int) -> dict[str, str]:

@@ -89,7 +89,7 @@ def money_went_back(
     All that was left ends the goods too, as a refund of ours would; a part of it calls a person, who knows what it was
     for. `request_id` names the event: one that was taken in before changes nothing.
     """
-    if order.paid_at is None or any(one.request_id == request_id for one in order.refunds):
+    if order.paid_at is None or amount_minor < 1 or any(one.request_id == request_id for one in order.refunds):
         return order
     left = left_minor(order)
     open_lines = [line for line in order.lines if line.refund_no == 0] if amount_minor >= left else []

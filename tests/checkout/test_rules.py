@@ -8,6 +8,7 @@ from chalicelib.catalog.errors import NotOnSale
 from chalicelib.checkout.rules import body_hash, merged_quantities, new_order, price_lines, total_of
 from chalicelib.core.money import MAX_MINOR
 from chalicelib.orders.errors import MixedCurrencies, TotalChanged, TotalTooLarge
+from chalicelib.orders.model import Attempt
 from chalicelib.orders.rules import status_of
 from tests import shop
 
@@ -48,7 +49,17 @@ def test_the_shortest_hold_counts_and_terms_are_copied():
     products = {"a": a_product(hold_minutes=30), "b": a_product(delivery={"mode": "delayed", "delay_minutes": 7})}
     wanted = shop.wish({"a": 1, "b": 1}, number="m")
     lines = price_lines(merged_quantities(wanted), products)
-    order = new_order(wanted, lines, products, order_id="ord_x", shop_id="s", take_id="t", now=NOW, by="key")
+    order = new_order(
+        wanted,
+        lines,
+        products,
+        order_id="ord_x",
+        shop_id="s",
+        take_id="t",
+        now=NOW,
+        by="key",
+        attempt=Attempt("sandbox"),
+    )
     assert (order.expires_at, order.total_minor, order.takes, status_of(order)) == (
         NOW + 900,
         200,

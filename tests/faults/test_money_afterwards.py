@@ -165,6 +165,14 @@ def test_a_part_refunded_by_hand_is_never_paid_back_again(clock, bank):
     assert bank.refunded_of(order.provider_txn) == order.total_minor - 700
 
 
+def test_where_only_the_sum_of_refunds_is_told_each_counts_once(clock, bank):
+    _, order = sold(bank, clock)
+    for total, theirs in ((300, "re_1"), (500, "re_2"), (300, "re_1"), (500, "re_2")):
+        told = replace(word(order, "refunded", event_id=theirs, provider_refund_id=theirs), amount_minor=None)
+        receive_notice(replace(told, refunded_total_minor=total), clock.at)
+    assert [one.amount_minor for one in now_is(order).refunds] == [300, 200]
+
+
 def test_a_refund_the_provider_takes_back_calls_a_person_and_may_be_made_anew(clock, bank, monkeypatch):
     _, order = sold(bank, clock)
     asked = request_refund(order, AskRefund(), is_operator=False, by="shop", now=clock.at)

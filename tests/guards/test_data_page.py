@@ -7,11 +7,19 @@ from functools import cache
 import boto3
 import pytest
 
+from chalicelib.accounts import store as accounts
 from chalicelib.aws.rows import from_row
+from chalicelib.balance import store as balance
+from chalicelib.balance import top_up_store
+from chalicelib.balance.adjust import adjust
+from chalicelib.balance.model import TopUp
+from chalicelib.balance.watch_low import watch_all
 from chalicelib.core import settings
-from chalicelib.core.ids import order_id_for
+from chalicelib.core.ids import new_id, order_id_for
 from chalicelib.fulfilment.reveal import reveal_order
 from chalicelib.inventory.figures import recount_held
+from chalicelib.ledger import prove_ledger
+from chalicelib.ledger.post_ledger import post_missing
 from chalicelib.orders import order_row
 from chalicelib.orders import store as orders
 from chalicelib.orders.release_unpaid import release_all_due
@@ -171,6 +179,58 @@ def all_rows():
     return [from_row(row) for page in pages for row in page["Items"]]
 
 
+def reconcile_a_day(now):
+    """Rows of a reconciliation as its own functions write them; the statement is made up."""
+    from chalicelib.payments.model import StatementLine
+    from chalicelib.reconciliation import store as reconciliations
+    from chalicelib.reconciliation.model import Difference, Fee, Ours
+
+    row = {
+        "reconciliation_id": "rec_0000000000000000001", "provider": "stripe", "account_id": "pac_0000000000000000001",
+        "day": "2026-03-01", "source": "file", "status": "awaiting_upload", "tries": 0, "next_try_at": now,
+        "give_up_at": now, "created_at": now, "created_by": "key_op",
+    }  # fmt: skip
+    reconciliations.put_reconciliation(row, None)
+    reconciliation_id = row["reconciliation_id"]
+    reconciliations.start(reconciliation_id, etag="e", size=1, now=now, give_up_at=now, due=now)
+    reconciliations.wait(reconciliation_id, why="no_statement", tries=1, next_try_at=now)
+    line = StatementLine("payment", "txn", None, 1, "CNY", now)
+    ours = Ours("paid:x", "payment", None, None, "txn", 2, "CNY", now)
+    differences = [Difference("amount_differs", None, ours, line)]
+    reconciliations.put_result(reconciliation_id, "0123456789abcdef", differences, [Fee("payment:t::CNY", 1, "CNY")])
+    facts = {
+        "run": "0123456789abcdef", "counts": {"amount_differs": 1}, "totals": [["CNY", 2, 1, 1, 0]], "differences": 1,
+        "fee_pages": 1, "compared_at": now,
+    }  # fmt: skip
+    reconciliations.post(reconciliation_id, facts, now)
+    reconciliations.note_answer(reconciliation_id, 1, answer="denied", by="key_op", now=now)
+    reconciliations.settle(reconciliation_id, 1, {"action": "accept", "note": "n", "by": "key_op", "at": now})
+    reconciliations.put_day(
+        "stripe", row["account_id"], row["day"], reconciliation_id=reconciliation_id, seen=b"12345678"
+    )
+    reconciliations.complete(reconciliation_id, now)
+    reconciliations.put_reconciliation({**row, "reconciliation_id": "rec_0000000000000000002", "status": "queued"}, now)
+    reconciliations.fail("rec_0000000000000000002", "no_statement", now)
+
+
+def _play_balance(now):
+    """Movements of a balance, a top-up, an event of a low one, and the ledger's rows about all of it."""
+    accounts.put_shop(shop.SHOP, "Demo", now)
+    balance.set_low_balance(shop.SHOP, "CNY", 10**6)
+    adjust(shop.SHOP, "CNY", 500, "cash", adjustment_id="a", by="key_t", now=now)
+    paid = shop.place({shop.make_product(now, keys_in_stock=1, price_minor=100): 1}, now, provider="balance")
+    request_refund(orders.get_order(paid.order_id), AskRefund(), is_operator=True, by="key_t", now=now)
+    finish_refunds(paid.order_id, now)
+    top_up = TopUp(new_id("top", now), shop.SHOP, 5, "CNY", "sandbox", now)
+    top_up_store.put_top_up(top_up, now)
+    top_up_store.put_session(top_up.top_up_id, Started("https://pay.example/cs_2", "cs_2"))
+    watch_all(now)
+    post_missing(now)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prove_ledger, "FIRST_LOOK_BACK_DAYS", 2)
+        prove_ledger.prove_ledger(now + 2 * 86_400)
+
+
 def play_everything(clock):
     """Import, sale, reveal, refund, expiry, abandoned take, stray notice: at least one row of every kind."""
     now = clock.at
@@ -202,6 +262,8 @@ def play_everything(clock):
     receive_notice(shop.paid_notice(disputed, event_id="dispute", **facts), now)
     sessions.put_session(seen.order_id, Started("https://pay.example/cs_1", "cs_1"), now)
     recount_held(now)
+    _play_balance(now)
+    reconcile_a_day(now)
     receive_notice(shop.paid_notice(seen, event_id="stray", payment_id="pay_0000000000000000", provider_txn="t"), now)
     orders.fence_take(order_id_for(shop.SHOP, "never placed"), "0000000000000", now)
     release_all_due(clock.advance(3_600))

@@ -17,6 +17,7 @@ OPEN_TO_ALL = {
     ("POST", "/v1/buyer/orders/{token}/refunds"): "opened by an unguessable token",
     ("POST", "/v1/notices/{provider}"): "signed by the provider",
     ("POST", "/v1/notices/{provider}/{account_id}"): "signed by the provider",
+    ("GET", "/v1/notices/{provider}/{account_id}"): "signed by the provider; answers what it was sent",
     ("GET", "/o/{token}/qr.svg"): "opened by an unguessable token",
     ("GET", "/sandbox/pay/{payment_id}"): "absent where real money is taken",
     ("POST", "/sandbox/payments/{payment_id}"): "absent where real money is taken",

@@ -54,4 +54,8 @@ def test_it_never_leans_on_the_app(name):
 def test_handler_names_are_unique_and_say_what_they_react_to():
     names = [handler for name in WORKERS for handler in handlers(name)]
     assert sorted(names) == sorted(set(names))
-    assert [one for one in names if not one.startswith(("on_", "every_minute_")) and one != "reveal_keys"] == []
+    assert [
+        one
+        for one in names
+        if not one.startswith(("on_", "every_minute_", "every_hour_", "every_day_")) and one != "reveal_keys"
+    ] == []

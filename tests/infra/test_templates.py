@@ -137,7 +137,7 @@ def test_every_dead_letter_queue_of_the_template_has_an_alarm(overlay):
     queues = (ROOT / "infra" / "queues.yaml").read_text()
     watched = json.dumps([one for one in overlay.values() if one.get("Type") == "AWS::CloudWatch::Alarm"])
     names = [line.rpartition("kamiflow-${Stage}-")[2] for line in queues.splitlines() if line.endswith("-dead")]
-    assert len(names) == 8
+    assert len(names) == 10
     assert [name for name in names if f'kamiflow-${{Stage}}-{name}"' not in watched] == []
 
 

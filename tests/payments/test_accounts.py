@@ -108,6 +108,16 @@ def test_an_account_with_gaps_cannot_be_switched_on(api):
     assert (answer.code, answer.body["error"]["field"]) == ("payments.bad_account", "secrets.webhook_secret")
 
 
+def test_an_account_needs_one_of_two_kinds_of_trust_whole(api):
+    settings = {"app_id": "2021001", "seller_id": "2088001", "app_cert_sn": "a1"}
+    account = made(api, provider="alipay", settings=settings, secrets={"private_key": "MIIE"})
+    path = f"/v1/payment-accounts/{account['account_id']}"
+    answer = api.operator.patch(path, {"status": "on"})
+    assert (answer.code, answer.body["error"]["field"]) == ("payments.bad_account", "settings")
+    assert "alipay_public_key" in answer.body["error"]["message"]
+    assert api.operator.patch(path, {"status": "on", "settings": {"alipay_public_key": "MIIB"}}).status == 200
+
+
 def test_a_stand_in_for_a_provider_exists_only_where_no_real_money_is_taken(api, monkeypatch):
     monkeypatch.setenv("SANDBOX", "off")
     answer = api.operator.post("/v1/payment-accounts", wanted(settings={"api_base": "https://evil.example"}))

@@ -20,8 +20,12 @@
     parse_statement(account, raw, day) -> list[StatementLine]
         The same out of the file an operator downloaded.
 
-Raises: payments.bad_notice (read_notice: any failure of verification), payments.provider_unavailable (start, statement:
-timeout, 5xx, unreadable), payments.provider_refused (start, statement: a definite no, or an account not filled in),
+A provider whose console checks the notice address by a GET has one more, `prove_address(account, headers)`: the text to
+answer it with.
+
+Raises: payments.bad_notice (read_notice, prove_address: any failure of verification), payments.provider_unavailable
+(start, statement: timeout, 5xx, unreadable), payments.provider_refused (start, statement: a definite no, or an account
+not filled in),
 payments.no_statement (statement: not made yet, or not offered), payments.bad_statement (parse_statement). `refund`
 answers `unknown` instead of raising when the outcome is not known.
 

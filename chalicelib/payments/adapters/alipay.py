@@ -105,6 +105,7 @@ FACTS = ProviderFacts(
             "private_key", "made by the operator: the application's private key", is_secret=True, form="pem_private_key"
         ),
     ),
+    one_of=(("alipay_public_key",), ("alipay_certificate", "app_cert_sn", "alipay_root_cert_sn")),
     currencies=frozenset({"CNY"}),
     day_offset_hours=8,
     taken=Reply("success", "text/plain"),
@@ -242,8 +243,9 @@ def statement(account: Account, day: str) -> list[StatementLine]:
                 raise NoStatement()
             raise _refusal(answer)
         bill = web.send(
-            "GET", _bill_url(account, answer), headers={}, is_configured=bool(account.settings.get("api_base"))
-        )
+            "GET", _bill_url(account, answer), headers={}, is_configured=bool(account.settings.get("api_base")),
+            max_bytes=web.MAX_STATEMENT_BYTES,
+        )  # fmt: skip
     except _UNREACHED:
         raise ProviderUnavailable() from None
     except ValueError:  # the private key is none
@@ -293,6 +295,9 @@ def _to_notice(fields: dict[str, str]) -> Notice:
         currency="CNY",
         refund_id=refund_no if is_ours else None,
         provider_refund_id=None if is_ours else refund_no,
+        refunded_total_minor=to_minor(fields["refund_fee"])
+        if kind == "refunded" and fields.get("refund_fee")
+        else None,
     )
 
 

@@ -39,7 +39,7 @@ from chalicelib.payments.model import (
     Started,
     StatementLine,
 )
-from chalicelib.payments.wechat_push import read_message
+from chalicelib.payments.wechat_push import echo_of, read_message
 
 API_BASE = "https://api.weixin.qq.com"
 GOODS_MODE = "short_series_goods"
@@ -127,6 +127,15 @@ def read_notice(account: Account, headers: Any, raw_body: bytes, now: int) -> No
         message, is_proven = read_message(query, raw_body, account.each_secret("token"), keys, app_id, now)
         return _to_notice(account, message, is_proven)
     except _BROKEN:
+        raise BadNotice() from None
+
+
+def prove_address(account: Account, headers: Any) -> str:
+    """WeChat's one-time check of the address, made when the message push is saved in the console."""
+    query = {name: headers.get(f"x-query-{name}") for name in ("signature", "timestamp", "nonce", "echostr")}
+    try:
+        return echo_of(query, account.each_secret("token"))
+    except (ValueError, TypeError):
         raise BadNotice() from None
 
 

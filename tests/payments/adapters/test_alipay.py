@@ -238,8 +238,9 @@ def test_what_a_recorded_notice_means_to_us(name: str):
     kind, amount_minor = MEANINGS[name]
     theirs = "RF202606150001" if name == "partial_refund_notice" else None  # not of the form of our refund ids
     assert read(NOTICES[name]["raw_form_body"]) == Notice(
-        "alipay", fields["notify_id"], kind, ORDER, TXN, amount_minor, "CNY", None, theirs
-    )
+        "alipay", fields["notify_id"], kind, ORDER, TXN, amount_minor, "CNY", None, theirs,
+        refunded_total_minor=1999 if theirs else None,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [name for name in NOTICES if name not in MEANINGS])

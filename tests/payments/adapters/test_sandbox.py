@@ -12,7 +12,7 @@ from chalicelib.core.ids import payment_id_for
 from chalicelib.payments import sandbox_store as books
 from chalicelib.payments.adapters import sandbox
 from chalicelib.payments.errors import BadNotice, UnknownProvider
-from chalicelib.payments.model import Found, Notice, Payment, RefundResult, Started
+from chalicelib.payments.model import Account, Found, Notice, Payment, RefundResult, Started
 from chalicelib.payments.timed_signature import sign
 
 NOW = 1_781_500_000
@@ -24,10 +24,13 @@ EVENT = {
 }  # fmt: skip
 BODY = json.dumps(EVENT).encode()
 KEY = b"k" * 32
+ACCOUNT = Account("sandbox")
 
 
 def payment(txn: str | None = None) -> Payment:
-    return Payment(PAYMENT_ID, ORDER_ID, 4999, "CNY", "x", NOW + 900, "https://pay.example", provider_txn=txn)
+    return Payment(
+        PAYMENT_ID, ORDER_ID, 4999, "CNY", "x", NOW + 900, "https://pay.example", ACCOUNT, "page", provider_txn=txn
+    )
 
 
 @pytest.fixture
@@ -38,7 +41,7 @@ def key(monkeypatch: pytest.MonkeyPatch) -> bytes:
 
 
 def read(header: str | None, body: bytes = BODY, now: int = NOW) -> Notice:
-    return sandbox.read_notice({} if header is None else {"sandbox-signature": header}, body, now)
+    return sandbox.read_notice(ACCOUNT, {} if header is None else {"sandbox-signature": header}, body, now)
 
 
 # notices
