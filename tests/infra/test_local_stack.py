@@ -13,8 +13,16 @@ from chalicelib.core.due import due_attributes
 from infra.local import stack as templates
 from infra.local.backend import Backend
 
-FACTS = ("delivery-due", "order-expiry", "refund-due", "import-started", "import-chunk", "payment-close",
-         "reconciliation-due", "sandbox-notice-due")
+FACTS = (
+    "delivery-due",
+    "order-expiry",
+    "refund-due",
+    "import-started",
+    "import-chunk",
+    "payment-close",
+    "reconciliation-due",
+    "sandbox-notice-due",
+)
 
 
 def test_a_stage_has_its_table_with_indexes_stream_and_expiry(stack):

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,7 @@ from infra.local.api import Api, import_keys, wait_until
 from infra.local.backend import Backend
 from infra.local.packaged import deploy_package
 from infra.local.seed import csv_of_keys
+from infra.local.simulator.server import Simulator
 from infra.local.stack import client, deploy_data_and_queues
 
 STAGE = "test"
@@ -148,10 +150,63 @@ def test_the_package_sells_delivers_reveals_and_refunds_a_key(shop):
         assert messages_in(running, f"{fact}-dead") == 0, fact
 
 
+def test_a_providers_account_takes_money_gives_it_back_and_is_reconciled_with_the_rights_each_function_has(
+    shop, tmp_path
+):  # fmt: skip
+    operator, seller, running = shop
+    product = operator.post("/v1/products", {"name": "Card", "price_minor": 777, "currency": "USD"})["product_id"]
+    import_keys(operator, product, csv_of_keys(["code"], 3), "keys.csv")
+    operator.patch(f"/v1/products/{product}", {"status": "on_sale"})
+    with Simulator(tmp_path, speed=50) as stripe:
+        demo = Api(stripe.url).get("/_control/accounts")["stripe"]
+        wanted = {
+            "shop_id": "s1",
+            "provider": "stripe",
+            **{name: demo[name] for name in ("mode", "settings", "secrets")},
+        }
+        account_id = operator.post("/v1/payment-accounts", wanted)["account_id"]
+        account = operator.patch(f"/v1/payment-accounts/{account_id}", {"status": "on"})
+        notice_url = seller.base_url + account["notice_url"][account["notice_url"].index("/v1/") :]
+        stripe.control("endpoint", provider="stripe", url=notice_url)
+
+        def place(number: str) -> dict:
+            lines, payment = [{"product_id": product, "quantity": 1}], {"provider": "stripe"}
+            return seller.post("/v1/orders", {"merchant_order_no": number, "lines": lines, "payment": payment})
+
+        def wait_for(order: dict, status: str) -> None:
+            wait_until(lambda: seller.get(f"/v1/orders/{order['order_id']}"), lambda one: one["status"] == status,
+                       seconds=40, what=status)  # fmt: skip
+
+        paid, cancelled = place("S1"), place("S2")
+        stripe.control("pay", provider="stripe", our_no=paid["payment"]["payment_id"])
+        wait_for(paid, "delivered")
+        seller.post(f"/v1/orders/{paid['order_id']}/refunds")
+        wait_for(paid, "refunded")
+        seller.post(f"/v1/orders/{cancelled['order_id']}/cancel")
+
+        def state_of(number: str) -> str:
+            return next(
+                one["state"] for one in Api(stripe.url).get("/_control/records")["records"] if one["our_no"] == number
+            )
+
+        wait_until(lambda: state_of(cancelled["payment"]["payment_id"]), lambda seen: seen != "open", seconds=40,
+                   what="the session of a cancelled order is closed at the provider")  # fmt: skip
+        entries = f"/v1/ledger/entries?order_id={paid['order_id']}"
+        wait_until(lambda: operator.get(entries)["sets"], lambda sets: len(sets) >= 3, seconds=40,
+                   what="the ledger has the payment, the sale and the refund")  # fmt: skip
+        day = (datetime.now(UTC) - timedelta(days=1)).strftime("%Y-%m-%d")
+        wanted = {"provider": "stripe", "account_id": account_id, "day": day, "source": "api"}
+        made = operator.post("/v1/reconciliations", wanted)["reconciliation_id"]
+        wait_until(lambda: operator.get(f"/v1/reconciliations/{made}"), lambda one: one["status"] == "completed",
+                   seconds=60, what="yesterday, on which nothing moved, is reconciled")  # fmt: skip
+    for fact in FACTS:
+        assert messages_in(running, f"{fact}-dead") == 0, fact
+
+
 def test_every_timer_of_the_package_runs_with_the_rights_it_has(shop):
     *_, running = shop
-    timers = [name for name, _ in functions_of(app.app) if name.startswith("every_minute_")]
-    assert len(timers) == 7
+    timers = [name for name, _ in functions_of(app.app) if name.startswith("every_")]
+    assert len(timers) == 12
     with ThreadPoolExecutor(2) as two:
         assert [wrong for wrong in two.map(lambda name: run_timer(running, name), timers) if wrong] == []
 
