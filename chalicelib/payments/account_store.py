@@ -1,6 +1,7 @@
 """Payment accounts: their rows, and their secrets in Secrets Manager.
 
-    PAYACC/<account_id>    shop_id, provider, mode, status, methods, settings, secret_names, v, created_at, updated_at
+    PAYACC/<account_id>    shop_id, provider, mode, status, methods, settings, secret_names, v, created_at, updated_at,
+                           held_by, held_until: only while somebody writes its secrets
 
     kamiflow/<stage>/pay/<account_id>    {"current": {name: value}, "earlier": [{"secrets": {…}, "until": instant}]}
 
@@ -19,7 +20,7 @@ from typing import Any
 from chalicelib.aws.clients import dynamodb, secretsmanager
 from chalicelib.aws.rows import from_row, to_row
 from chalicelib.aws.secrets import forget_secret, read_secret
-from chalicelib.aws.transact import is_condition_failed, put_if_absent, retry_busy
+from chalicelib.aws.transact import is_condition_failed, put_if_absent, refused_row, retry_busy
 from chalicelib.core.ids import is_id, to_base32
 from chalicelib.core.settings import stage, table_name
 from chalicelib.payments.errors import AccountChanged, AccountExists, NoSuchAccount
@@ -47,10 +48,12 @@ def put_account(row: dict[str, Any]) -> None:
     """Create an account.
 
     Access:  put PAYACC/<account_id>, 1 write.
-    Only if: the shop has none of this provider and mode.
+    Only if: the shop has none of this provider and mode. A row that already says exactly this is our own earlier try.
     Raises:  payments.account_exists
     """
-    if put_if_absent({"pk": "PAYACC", "sk": row["account_id"], **row}) is not None:
+    wanted = {"pk": "PAYACC", "sk": row["account_id"], **row}
+    there = put_if_absent(wanted)
+    if there is not None and there != wanted:
         raise AccountExists()
     _kept.pop((table_name(), row["account_id"]), None)
 
@@ -59,22 +62,25 @@ def save_account(before: dict[str, Any], after: dict[str, Any]) -> None:
     """Replace an account that nobody changed since it was read.
 
     Access:  put PAYACC/<account_id>, 1 write.
-    Only if: its version is the one read.
+    Only if: its version is the one read. A row that already says exactly this is our own earlier try.
     Raises:  payments.account_changed
     """
+    wanted = {**after, "pk": "PAYACC", "sk": after["account_id"]}
     try:
         retry_busy(
             lambda: dynamodb().put_item(
                 TableName=table_name(),
-                Item=to_row({**after, "pk": "PAYACC", "sk": after["account_id"]}),
+                Item=to_row(wanted),
                 ConditionExpression="v = :seen",
                 ExpressionAttributeValues=to_row({":seen": before["v"]}),
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
             )
         )
     except Exception as error:
-        if is_condition_failed(error):
+        if not is_condition_failed(error):
+            raise
+        if from_row(refused_row(error)) != wanted:
             raise AccountChanged() from None
-        raise
     _kept.pop((table_name(), after["account_id"]), None)
 
 
@@ -143,11 +149,14 @@ def put_secrets(account_id: str, current: dict[str, str], earlier: list[dict[str
     forget_secret(name)
 
 
-def read_secrets(account_id: str) -> dict[str, Any]:
-    """What is stored: `{"current": …, "earlier": […]}`; nothing stored is empty.
+def read_secrets(account_id: str, *, is_fresh: bool = False) -> dict[str, Any]:
+    """What is stored: `{"current": …, "earlier": […]}`; nothing stored is empty. Whoever writes them anew wants them
+    fresh: another process may have changed them.
 
     Access: GetSecretValue, once in five minutes per process.
     """
+    if is_fresh:
+        forget_secret(f"pay/{account_id}")
     try:
         return json.loads(read_secret(f"pay/{account_id}"))
     except secretsmanager().exceptions.ResourceNotFoundException:

@@ -15,19 +15,17 @@ from chalicelib.aws.transact import is_condition_failed, retry_busy
 from chalicelib.core.settings import table_name
 from chalicelib.orders.model import Dispute, Order
 
-_RANK = {"open": 0, "won": 1, "lost": 1}
-
 
 def put_label(order: Order, provider: str, dispute: Dispute) -> dict[str, Any]:
     """Record what is known of a dispute, and answer it.
 
     Access:  put DISPUTE/…, 1 write.
-    Only if: nothing later is recorded: a decided dispute never opens again. Being late is a success.
+    Only if: nothing is recorded of a later version of the order. Being late is a success.
     """
     row: dict[str, Any] = {
         "pk": "DISPUTE", "sk": f"{dispute.opened_at:012d}#{provider}#{dispute.dispute_id}", "provider": provider,
         "dispute_id": dispute.dispute_id, "order_id": order.order_id, "shop_id": order.shop_id, "state": dispute.state,
-        "rank": _RANK[dispute.state], "amount_minor": dispute.amount_minor, "currency": order.paid_currency,
+        "order_v": order.version, "amount_minor": dispute.amount_minor, "currency": order.paid_currency,
         "reason": dispute.reason, "opened_at": dispute.opened_at, "evidence_due_at": dispute.due_at,
         "closed_at": dispute.closed_at, "was_revealed": any(line.revealed_at for line in order.lines),
     }  # fmt: skip
@@ -36,9 +34,8 @@ def put_label(order: Order, provider: str, dispute: Dispute) -> dict[str, Any]:
             lambda: dynamodb().put_item(
                 TableName=table_name(),
                 Item=to_row(row),
-                ConditionExpression="attribute_not_exists(pk) OR #rank <= :rank",
-                ExpressionAttributeNames={"#rank": "rank"},
-                ExpressionAttributeValues=to_row({":rank": row["rank"]}),
+                ConditionExpression="attribute_not_exists(pk) OR order_v <= :version",
+                ExpressionAttributeValues=to_row({":version": order.version}),
             )
         )
     except Exception as error:

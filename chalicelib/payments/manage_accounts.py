@@ -1,10 +1,14 @@
-"""Create and change payment accounts: settings in the table, secrets in Secrets Manager, the secrets first.
+"""Create and change payment accounts: settings in the table, secrets in Secrets Manager. Every change is audited.
 
-So an account that is on always has its secrets, whenever a process dies in between. Every change is audited.
+Secrets are written before the row that names them, so an account that is on always has them, whenever a process dies in
+between. Secrets Manager knows no conditions, so whoever writes secrets first takes hold of the row, and nobody else
+changes the account meanwhile: of two changes at once one is refused before it has touched anything. A hold outlives
+every request, and ends by itself.
 """
 
 from __future__ import annotations
 
+import secrets
 from typing import Any
 
 from chalicelib.accounts import store as shops
@@ -12,12 +16,14 @@ from chalicelib.core import settings as environment
 from chalicelib.payments import account_store as store
 from chalicelib.payments.account_rules import check_complete, check_fields
 from chalicelib.payments.answers import AccountChange, NewAccount
-from chalicelib.payments.errors import AccountExists, BadAccount, UnknownProvider
+from chalicelib.payments.errors import AccountChanged, AccountExists, BadAccount, UnknownProvider
 from chalicelib.payments.providers import adapter_named
+
+HOLD_SECONDS = 60  # longer than a request can run
 
 
 def create_account(wanted: NewAccount, *, by: str, now: int) -> dict[str, Any]:
-    """A new account, switched off. Repeating the very request answers the account it made.
+    """A new account, switched off. One whose making broke off stands there without secrets, to be changed.
 
     Raises: payments.unknown_provider, payments.bad_account, payments.account_exists
     """
@@ -29,14 +35,17 @@ def create_account(wanted: NewAccount, *, by: str, now: int) -> dict[str, Any]:
     account_id = store.account_id_for(wanted.shop_id, wanted.provider, wanted.mode)
     if store.find_account(account_id) is not None:
         raise AccountExists()
-    store.put_secrets(account_id, dict(wanted.secrets), [])
     row = {
         "account_id": account_id, "shop_id": wanted.shop_id, "provider": wanted.provider, "mode": wanted.mode,
-        "status": "off", "settings": dict(wanted.settings), "secret_names": sorted(wanted.secrets), "v": 1,
+        "status": "off", "settings": dict(wanted.settings), "secret_names": [], "v": 1,
         "created_at": now, "updated_at": now, "changes": [[now, by, "created"]],
     }  # fmt: skip
-    store.put_account(row)
-    return row
+    begun = {**row, **_hold(now)}
+    store.put_account(begun)
+    store.put_secrets(account_id, dict(wanted.secrets), [])
+    made = {**row, "secret_names": sorted(wanted.secrets), "v": 2}
+    store.save_account(begun, made)
+    return made
 
 
 def change_account(account_id: str, change: AccountChange, *, by: str, now: int) -> dict[str, Any]:
@@ -45,6 +54,9 @@ def change_account(account_id: str, change: AccountChange, *, by: str, now: int)
     Raises: payments.account_not_found, payments.bad_account, payments.account_changed
     """
     before = store.get_account_row(account_id)
+    if before.get("held_until", 0) > now:
+        raise AccountChanged()
+    before = {name: value for name, value in before.items() if name not in ("held_by", "held_until")}
     facts = _facts(before["provider"])
     changed = {**before["settings"], **(change.settings or {})}
     settings = {name: value for name, value in changed.items() if value}
@@ -55,9 +67,15 @@ def change_account(account_id: str, change: AccountChange, *, by: str, now: int)
     if status == "on":
         check_complete(facts, settings, names)
     if change.secrets:
-        stored = store.read_secrets(account_id)
+        held = {**before, "v": before["v"] + 1, **_hold(now)}
+        store.save_account(before, held)
+        before = {**before, "v": held["v"]}
+        stored = store.read_secrets(account_id, is_fresh=True)
         earlier = [one for one in stored["earlier"] if one["until"] > now]
-        replaced = {name: value for name, value in stored["current"].items() if name in change.secrets}
+        # A change sent again replaces nothing: its own secrets would push out those that are still good.
+        replaced = {
+            name: value for name, value in stored["current"].items() if change.secrets.get(name, value) != value
+        }
         if replaced and change.overlap_minutes:
             earlier = [{"secrets": replaced, "until": now + change.overlap_minutes * 60}, *earlier][:3]
         store.put_secrets(account_id, {**stored["current"], **change.secrets}, earlier)
@@ -71,6 +89,10 @@ def change_account(account_id: str, change: AccountChange, *, by: str, now: int)
     }  # fmt: skip
     store.save_account(before, after)
     return after
+
+
+def _hold(now: int) -> dict[str, Any]:
+    return {"held_by": secrets.token_hex(8), "held_until": now + HOLD_SECONDS}
 
 
 def _facts(provider: str) -> Any:

@@ -17,6 +17,7 @@ from chalicelib.orders import store as orders
 from chalicelib.orders.errors import OrderChanged
 from chalicelib.orders.model import Order, Refund
 from chalicelib.orders.rules import next_due, refund_id_of
+from chalicelib.payments.errors import ProviderUnavailable
 from chalicelib.payments.model import Payment, RefundResult
 from chalicelib.payments.providers import payment_asked
 from chalicelib.refunds.rules import extents_of, reverse_refund, settle_refund
@@ -76,7 +77,8 @@ def _ask_provider(order: Order, refund: Refund, now: int, base_url: str) -> Refu
 def recheck_refund(order_id: str, refund_no: int, now: int) -> None:
     """A provider says that a refund it had confirmed came to nothing: ask its books, and if so call a person.
 
-    Raises: orders.changed_meanwhile
+    Raises: orders.changed_meanwhile; payments.provider_unavailable when it does not know: the message comes again,
+            for nothing else remembers what was said
     """
     for _ in range(_TRIES):
         order = orders.find_order(order_id)
@@ -84,6 +86,8 @@ def recheck_refund(order_id: str, refund_no: int, now: int) -> None:
             return
         provider, payment = _payment_of(order, order.refund(refund_no), "")
         found = provider.find_refund(payment, refund_id_of(order, order.refund(refund_no)))
+        if found is not None and found.state in ("unknown", "pending"):
+            raise ProviderUnavailable()
         if found is None or found.state != "failed":
             return
         try:

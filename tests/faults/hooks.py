@@ -28,8 +28,8 @@ from chalicelib.aws import clients, sealing
 from chalicelib.catalog import store as catalog
 from chalicelib.inventory import memory, pool_store
 
-SERVICES = ("dynamodb", "kms", "sqs")
-WRITES = ("PutItem", "UpdateItem", "TransactWriteItems")
+SERVICES = ("dynamodb", "kms", "sqs", "secretsmanager")
+WRITES = ("PutItem", "UpdateItem", "TransactWriteItems", "PutSecretValue", "CreateSecret")
 NOT_NOW = ("throttled", "conflict", "broken")
 LOST = ("lost_sdk", "lost_busy", "lost_gone")
 
