@@ -115,3 +115,26 @@ def _change_records() -> list[dict]:
         )["ShardIterator"]  # fmt: skip
         records += streams.get_records(ShardIterator=iterator)["Records"]
     return records
+
+
+@pytest.mark.parametrize(
+    ("path", "scope", "body"),
+    [
+        ("/v1/orders", "shop", {"buyer": {"phone": "CANARY" + "1" * 40}}),
+        ("/v1/orders", "shop", {"buyer": {"email": ["CANARY"]}}),
+        ("/v1/orders", "shop", {"payment": {"provider": "sandbox", "payer_session": {"x": "CANARY"}}}),
+        ("/v1/payment-accounts", "operator", {"secrets": {"secret_key": ["CANARY"]}}),
+        ("/v1/payment-accounts", "operator", {"secrets": {"secret_key": "CANARY\n" * 2_000}}),
+        ("/v1/payment-accounts", "operator", {"secrets": {"not_a_field": "CANARY"}}),
+    ],
+)
+def test_what_is_refused_is_named_by_its_field_and_never_repeated(stack, clock, logged, capfd, path, scope, body):
+    api = Api(clock.at)
+    product_id = shop.make_product(clock.at, keys_in_stock=1)
+    whole = (
+        order_body(product_id, 1) if scope == "shop" else {"shop_id": shop.SHOP, "provider": "stripe", "mode": "test"}
+    )
+    answer = getattr(api, scope).post(path, whole | body)
+    assert answer.status == 422
+    assert answer.body["error"]["field"]
+    assert "CANARY" not in json.dumps(answer.body) + "".join(logged) + "".join(capfd.readouterr())
