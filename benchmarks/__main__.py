@@ -5,7 +5,8 @@ Starts a backend of its own.
     python -m benchmarks                    all parts: some minutes on two cores
     python -m benchmarks steps cold_start   some of them
 
-Parts: steps (requests and write units), reservation (conflicts, beside the naive design), imports, cpu, cold_start.
+Parts: steps (requests and write units), providers (notices: counts, signatures, loading), reservation (conflicts,
+beside the naive design), imports, cpu, cold_start.
 Counts are the same everywhere; times are of this machine and are judged only as ratios within one run.
 """
 
@@ -21,7 +22,7 @@ from benchmarks.report import Table
 from infra.local.backend import Backend
 from infra.local.stack import deploy_data_and_queues
 
-PARTS = ("steps", "reservation", "imports", "cpu", "cold_start")
+PARTS = ("steps", "providers", "reservation", "imports", "cpu", "cold_start")
 STAGE = "bench"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import steps
+from benchmarks import providers, steps
 from benchmarks.meter import Meter
 from benchmarks.shop import Shop, remembering
 from benchmarks.sizes import index_units, row_bytes, write_units
@@ -48,6 +48,14 @@ def test_a_refusal_for_want_of_stock_is_cheap(shop):
 
 def test_an_import_is_within_its_budget_per_key(shop):
     assert over(cost for cost in steps.imported(shop, 64) if "KMS" not in cost.name) == []
+
+
+def test_checkouts_and_notices_of_every_provider_are_within_their_budget(shop):
+    with providers.other_side(shop) as side:
+        costs = [*providers.sales(side), *providers.later_words(side), *providers.balance_and_ledger(side)]
+    assert {cost.name for cost in costs} >= {f"{name}: checkout" for name in (*providers.PROVIDERS, "sandbox")}
+    assert [cost.name for cost in costs if cost.budget == steps.Budget()] == []
+    assert over(costs) == []
 
 
 def test_the_meter_counts_what_the_rules_say(shop):
