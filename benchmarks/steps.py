@@ -15,6 +15,7 @@ from benchmarks.meter import Meter
 from benchmarks.report import Row, Table
 from benchmarks.shop import Shop, remembering
 from chalicelib.aws.sealing import forget_data_keys
+from chalicelib.balance import workers as balance_workers
 from chalicelib.fulfilment import workers as fulfilment_workers
 from chalicelib.imports import workers as imports_workers
 from chalicelib.imports.import_chunk import import_chunk
@@ -27,6 +28,7 @@ from chalicelib.orders import workers as orders_workers
 from chalicelib.payments import workers as payments_workers
 from chalicelib.payments.adapters import sandbox
 from chalicelib.payments.model import Started
+from chalicelib.reconciliation import workers as reconciliation_workers
 from chalicelib.refunds import workers as refunds_workers
 
 
@@ -243,12 +245,15 @@ def imported(shop: Shop, keys: int) -> Iterator[Cost]:
 def quiet_minute(shop: Shop) -> Iterator[Cost]:
     """All timers of one minute in which nothing is due: what an idle shop costs."""
     timers = [
+        balance_workers.every_minute_ask_top_ups,
+        balance_workers.every_minute_watch_balances,
         fulfilment_workers.every_minute_deliver_due,
         imports_workers.every_minute_resume_imports,
         inventory_workers.every_minute_recount_held,
         inventory_workers.every_minute_sweep_takes,
         orders_workers.every_minute_release_unpaid,
         payments_workers.every_minute_match_notices,
+        reconciliation_workers.every_minute_resume_reconciliations,
         refunds_workers.every_minute_finish_refunds,
     ]
     event = shop.client.events.generate_cw_event("aws.events", "Scheduled Event", {}, [])
