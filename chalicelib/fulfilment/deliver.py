@@ -59,6 +59,8 @@ def deliver_by_hand(order_id: str, *, by: str, now: int) -> Order:
             for line in order.lines
             if line.delivered_at is None and line.refund_no == 0 and (line.mode == "manual" or order.review)
         }
+        if any(line.delivered_at is not None and line.refund_no == 0 and not line.extents for line in order.lines):
+            raise NothingToDeliver()  # its keys went back with a refund that came to nothing: only the money is left
         if order.paid_at is None or not (waiting or order.review):
             if order.paid_at is not None and any(line.mode == "manual" and line.delivered_at for line in order.lines):
                 return order  # delivered before: a repeat is a success

@@ -131,8 +131,8 @@ def _apply_dispute(order: Order, notice: Notice, now: int) -> None:
     def decide(order: Order) -> Order:
         if notice.kind == "dispute_opened":
             return open_dispute(order, dispute, now, by)
-        if notice.kind == "dispute_won":
-            return win_dispute(order, said.dispute_id, now, by)
+        if notice.kind == "dispute_won":  # may be heard before its beginning, which then finds it decided
+            return win_dispute(open_dispute(order, dispute, now, by), said.dispute_id, now, by)
         return _lost(order, dispute, now, by)
 
     after = _change(order, decide)
@@ -186,7 +186,8 @@ def _apply_refund(order: Order, notice: Notice, now: int) -> None:
     if ours is not None or any(one.state == "pending" for one in order.refunds):
         from chalicelib.aws.queues import send
 
-        is_doubted = ours is not None and ours.state == "succeeded" and notice.kind == "refund_failed"
+        # Doubted even while it is pending here: the answer that calls it done may be on its way to us.
+        is_doubted = ours is not None and notice.kind == "refund_failed"
         if is_doubted or any(one.state == "pending" for one in order.refunds):
             send("refund-due", {"order_id": order.order_id, **({"recheck": ours.refund_no} if is_doubted else {})})
     elif notice.kind == "refunded" and notice.refund_id is None and notice.provider_refund_id:
