@@ -159,6 +159,7 @@ def payment_of(order: Order, account: Account, base_url: str, attempt: int = 1) 
     if tried is None:
         raise AssertionError("an order has no such attempt")
     path = f"/v1/notices/{tried.provider}" + (f"/{tried.account_id}" if tried.account_id else "")
+    base_url = base_url or settings.base_url()  # a worker has no request to learn it from
     return Payment(
         payment_id=payment_id_for(order.order_id, attempt),
         order_id=order.order_id,
@@ -169,7 +170,7 @@ def payment_of(order: Order, account: Account, base_url: str, attempt: int = 1) 
         base_url=base_url,
         account=replace(account, shop_id=order.shop_id),
         method=tried.method or next(iter(adapter_named(tried.provider).FACTS.methods)),
-        notify_url=base_url + path,
+        notify_url=base_url + path if base_url else "",
         return_url=order.return_url,
         provider_txn=order.provider_txn if attempt == order.paid_attempt else None,
         paid_minor=order.paid_minor or None,

@@ -271,6 +271,8 @@ def _give_back(world: World, wish: dict) -> dict[str, Any]:
     number, amount = wish["out_refund_no"], wish["amount"]
     if not re.fullmatch(r"[0-9A-Za-z_\-|*@]{1,64}", number) or type(amount["refund"]) is not int:
         raise Refusal(400, "PARAM_ERROR")
+    if "notify_url" in wish and not re.fullmatch(r"https?://[^?#]+", wish["notify_url"]):
+        raise Refusal(400, "PARAM_ERROR", "notify_url")
     used = world.find_refund(NAME, refund_no=number)
     if amount["total"] != record.paid_minor or amount["currency"] != "CNY" or (used and used[0] is not record):
         raise Refusal(400, "INVALID_REQUEST")
