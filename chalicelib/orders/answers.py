@@ -8,12 +8,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from chalicelib.core.clock import iso
 from chalicelib.orders.model import Dispute, Line, Order, Refund, Status
-from chalicelib.orders.rules import may_be_refunded_by_shop, may_be_revealed, refund_id_of, status_of
+from chalicelib.orders.rules import has_open_dispute, may_be_refunded_by_shop, may_be_revealed, refund_id_of, status_of
 from chalicelib.payments.model import Started
 
 LineStatus = Literal[
-    "reserved", "released", "allocating", "awaiting_manual", "scheduled", "delivered", "refunding", "refunded"
-]
+    "reserved", "released", "allocating", "awaiting_manual", "scheduled", "delivered", "disputed", "refunding",
+    "refunded",
+]  # fmt: skip
 
 
 class LineAnswer(BaseModel):
@@ -136,8 +137,8 @@ class OrderQuery(BaseModel):
 def line_status(order: Order, line: Line) -> LineStatus:
     if line.refund_no:
         return "refunded" if order.refund(line.refund_no).state == "succeeded" else "refunding"
-    if line.delivered_at is not None:
-        return "delivered"
+    if line.delivered_at is not None:  # keys that somebody saw are marked while their payment is disputed
+        return "disputed" if line.revealed_at is not None and has_open_dispute(order) else "delivered"
     if order.closed:
         return "released"
     if order.paid_at is None or order.review:

@@ -98,6 +98,7 @@ _SCRIPT = {
     "line_scheduled": ("Due {when}", "将于 {when} 发货"),
     "line_delivered": ("Ready", "已发货"),
     "line_revealed": ("Shown", "已查看"),
+    "line_disputed": ("Payment disputed", "付款有争议"),
     "line_refunding": ("Refunding", "退款中"),
     "line_refunded": ("Refunded", "已退款"),
     "pay": ("Pay {amount}", "支付 {amount}"),

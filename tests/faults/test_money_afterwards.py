@@ -18,6 +18,7 @@ from chalicelib.fulfilment.deliver import deliver_by_hand, deliver_due
 from chalicelib.fulfilment.errors import NotDelivered
 from chalicelib.fulfilment.reveal import reveal_order
 from chalicelib.orders import store as orders
+from chalicelib.orders.answers import line_status
 from chalicelib.orders.errors import Disputed, NotPayable
 from chalicelib.orders.release_unpaid import cancel_order, release_due
 from chalicelib.orders.rules import refund_id_of, status_of
@@ -93,9 +94,12 @@ def test_a_dispute_freezes_the_order_at_once_and_winning_it_thaws_it(clock, bank
     assert (label["state"], label["order_id"], label["was_revealed"]) == ("won", order.order_id, False)
 
 
-def test_keys_of_a_disputed_order_are_shown_to_nobody(clock, bank):
+def test_keys_of_a_disputed_order_are_shown_to_nobody_and_seen_ones_are_marked(clock, bank):
     _, order = sold(bank, clock)
     receive_notice(word(order, "dispute_opened", dispute="dp_1"), clock.at)
+    assert line_status(now_is(order), now_is(order).lines[0]) == "delivered"
+    seen = replace(now_is(order), lines=(replace(order.lines[0], revealed_at=clock.at),))
+    assert line_status(seen, seen.lines[0]) == "disputed"
     with pytest.raises(NotDelivered):
         reveal(order, clock)
 

@@ -6,7 +6,7 @@ const LOOK = {
   delivered: ["ok", "ok"], cancelled: ["off", "off"], expired: ["off", "off"], refunding: ["work", "back"],
   refunded: ["ok", "back"], partially_refunded: ["ok", "back"], needs_review: ["wait", "look"],
 };
-const LINE_TONE = { reserved: "wait", allocating: "work", awaiting_manual: "work", scheduled: "work", delivered: "ok", refunding: "work", refunded: "off", released: "off" };
+const LINE_TONE = { reserved: "wait", allocating: "work", awaiting_manual: "work", scheduled: "work", delivered: "ok", disputed: "wait", refunding: "work", refunded: "off", released: "off" };
 const MOVING = new Set(["pending_payment", "paid", "delivering", "partially_delivered", "refunding", "needs_review", "expired"]);
 const FIRST_WAIT_MS = 2000, LONGEST_WAIT_MS = 20000;
 
