@@ -8,6 +8,8 @@ only inside `later`: the providers sign by the real clock.
 from __future__ import annotations
 
 import itertools
+import json
+import os
 import shutil
 import threading
 import time
@@ -15,6 +17,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +33,9 @@ from infra.local.api import Api
 from infra.local.backend import Backend
 from infra.local.simulator.server import Simulator
 from infra.local.simulator.world import Record, World
-from infra.local.stack import client
+from infra.local.stack import client, deploy_data_and_queues
 from tests import shop
+from tests.conftest import forget_everything
 
 PROVIDERS = ("alipay", "paypal", "stripe", "wechat_pay", "wechat_virtual")
 OFFSET_HOURS = {"alipay": 8, "wechat_pay": 8}  # written from the providers' documents, not from our facts
@@ -66,6 +70,7 @@ class Shopfront:
     def __init__(self, url: str, providers: Simulator, backend: Backend, time_ahead: dict[str, int]):
         self.url, self.providers, self.world = url, providers, providers.world
         self._backend, self._time_ahead = backend, time_ahead
+        self._queues: dict[str, str] = {}
         self._stream_position: str | None = None
         now = product_clock.now()
         accounts.put_shop(shop.SHOP, "Demo", now)
@@ -148,12 +153,15 @@ class Shopfront:
         left = [one for one in self.world.events(provider, our_no) if one.state != "taken"]
         assert not left, left
 
+    def history(self, order: dict[str, Any]) -> list[str]:
+        return [one["what"] for one in self.operator.get(f"/v1/orders/{order['order_id']}/history")["entries"]]
+
     def look(self, order: dict[str, Any]) -> dict[str, Any]:
         return self.shop.get(f"/v1/orders/{order['order_id']}")
 
-    def refund(self, order: dict[str, Any]) -> dict[str, Any]:
+    def refund(self, order: dict[str, Any], by: Api | None = None) -> dict[str, Any]:
         """The shop gives all of it back; returns the order once the provider has said what there is to say."""
-        self.shop.post(f"/v1/orders/{order['order_id']}/refunds")
+        (by or self.shop).post(f"/v1/orders/{order['order_id']}/refunds")
         provider, our_no = order["payment"]["provider"], order["payment"]["payment_id"]
         if provider in PROVIDERS:
             wait_until(
@@ -187,11 +195,14 @@ class Shopfront:
 
     def deliver_message(self, fact: str, message: dict[str, Any]) -> None:
         """Hand one message to its worker, as a queue would whose delay has run out."""
-        client("sqs", self._backend.url).send_message(QueueUrl=self._queue(fact), MessageBody=_json(message))
+        client("sqs", self._backend.url).send_message(QueueUrl=self._queue(fact), MessageBody=json.dumps(message))
         self.work()
 
     def _queue(self, fact: str) -> str:
-        return client("sqs", self._backend.url).get_queue_url(QueueName=settings.queue_name(fact))["QueueUrl"]
+        if fact not in self._queues:
+            found = client("sqs", self._backend.url).get_queue_url(QueueName=settings.queue_name(fact))
+            self._queues[fact] = found["QueueUrl"]
+        return self._queues[fact]
 
     def _empty_queues(self) -> bool:
         sqs, did = client("sqs", self._backend.url), False
@@ -205,11 +216,15 @@ class Shopfront:
                     assert not events.failed_ids(answer), (fact, one["Body"])
         return did
 
+    @cached_property
+    def _stream(self) -> tuple[str, str]:
+        table = client("dynamodb", self._backend.url).describe_table(TableName=settings.table_name())["Table"]
+        found = client("dynamodbstreams", self._backend.url).describe_stream(StreamArn=table["LatestStreamArn"])
+        return table["LatestStreamArn"], found["StreamDescription"]["Shards"][0]["ShardId"]
+
     def _read_stream(self) -> bool:
         streams, did = client("dynamodbstreams", self._backend.url), False
-        table = client("dynamodb", self._backend.url).describe_table(TableName=settings.table_name())["Table"]
-        arn = table["LatestStreamArn"]
-        shard = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"][0]["ShardId"]
+        arn, shard = self._stream
         place: dict[str, str] = {"ShardIteratorType": "TRIM_HORIZON"}
         if self._stream_position:
             place = {"ShardIteratorType": "AFTER_SEQUENCE_NUMBER", "SequenceNumber": self._stream_position}
@@ -323,6 +338,17 @@ def forget_tokens() -> None:
 
 
 @contextmanager
+def open_stage(backend: Backend, patch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A fresh stage as the fixture `stack` makes it, for as long as the stories of a module."""
+    stage = f"s{os.getpid() % 10_000}x{next(_numbers)}"
+    deploy_data_and_queues(backend.url, stage)
+    patch.setenv("STAGE", stage)
+    forget_everything()
+    yield stage
+    forget_everything()
+
+
+@contextmanager
 def open_shopfront(backend: Backend, keys: Path, folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Shopfront]:
     """To be used on a fresh stage. `keys`: the providers' keys, made once."""
     import app
@@ -355,9 +381,3 @@ def make_keys(folder: Path) -> Path:
 
 def _run(handler: str, event: dict[str, Any]) -> Any:
     return events.load_handler(handler)(event, events.context(_Source))
-
-
-def _json(message: dict[str, Any]) -> str:
-    import json
-
-    return json.dumps(message)
