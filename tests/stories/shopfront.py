@@ -48,15 +48,6 @@ QUEUES = {
     "payment-close": "chalicelib.payments.workers.on_payment_close",
     "reconciliation-due": "chalicelib.reconciliation.workers.on_reconciliation_due",
 }
-TIMERS = (
-    "chalicelib.inventory.workers.every_minute_sweep_takes",
-    "chalicelib.payments.workers.every_minute_match_notices",
-    "chalicelib.orders.workers.every_minute_release_unpaid",
-    "chalicelib.fulfilment.workers.every_minute_deliver_due",
-    "chalicelib.refunds.workers.every_minute_finish_refunds",
-    "chalicelib.balance.workers.every_minute_ask_top_ups",
-    "chalicelib.reconciliation.workers.every_minute_resume_reconciliations",
-)
 _numbers = itertools.count(1)
 
 
@@ -187,10 +178,9 @@ class Shopfront:
         while self._read_stream() | self._empty_queues():
             pass
 
-    def minute(self) -> None:
-        """Every timer once, and what follows."""
-        for timer in TIMERS:
-            _run(timer, events.timer_event(timer, product_clock.now()))
+    def tick(self, timer: str) -> None:
+        """One timer, and what follows: `tick("refunds.workers.every_minute_finish_refunds")`."""
+        _run(f"chalicelib.{timer}", events.timer_event(timer, product_clock.now()))
         self.work()
 
     def deliver_message(self, fact: str, message: dict[str, Any]) -> None:
@@ -260,13 +250,13 @@ class Shopfront:
 
     def reconcile(self, provider: str) -> list[dict[str, Any]]:
         """Each day reconciled with the provider's own statement, as an operator would; the results."""
-        done = []
-        for day in self.days_of(provider):
-            body = {"provider": provider, "account_id": self.account_ids[provider], "day": day, "source": "api"}
-            made = self.operator.post("/v1/reconciliations", body)
-            self.work()
-            done.append(self.operator.get(f"/v1/reconciliations/{made['reconciliation_id']}"))
-        return done
+        return [self.reconcile_day(provider, day) for day in self.days_of(provider)]
+
+    def reconcile_day(self, provider: str, day: str) -> dict[str, Any]:
+        body = {"provider": provider, "account_id": self.account_ids[provider], "day": day, "source": "api"}
+        made = self.operator.post("/v1/reconciliations", body)
+        self.work()
+        return self.operator.get(f"/v1/reconciliations/{made['reconciliation_id']}")
 
     def differences(self, reconciled: list[dict[str, Any]]) -> list[dict[str, Any]]:
         return [

@@ -14,6 +14,7 @@ from tests import shop
 from tests.stories.shopfront import PROVIDERS, Shopfront, make_keys, open_shopfront, open_stage, wait_until
 
 HOLD_SECONDS = 15 * 60
+MATCH, FINISH = "payments.workers.every_minute_match_notices", "refunds.workers.every_minute_finish_refunds"
 METHODS = {"alipay": "precreate"}  # where the provider's server is asked first
 ASKED_FIRST_AT = {"alipay": 60, "paypal": 30, "stripe": 60, "wechat_pay": 30, "wechat_virtual": 20}
 
@@ -22,11 +23,14 @@ ASKED_FIRST_AT = {"alipay": 60, "paypal": 30, "stripe": 60, "wechat_pay": 30, "w
 def front(backend, tmp_path_factory) -> Iterator[Shopfront]:
     folder = tmp_path_factory.mktemp("providers")
     keys = make_keys(tmp_path_factory.mktemp("keys"))
-    with pytest.MonkeyPatch.context() as patch, open_stage(backend, patch):
-        with open_shopfront(backend, keys, folder, patch) as opened:
-            for provider in PROVIDERS:
-                opened.open_account(provider)
-            yield opened
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        open_stage(backend, patch),
+        open_shopfront(backend, keys, folder, patch) as opened,
+    ):
+        for provider in PROVIDERS:
+            opened.open_account(provider)
+        yield opened
 
 
 def ordered(front: Shopfront, provider: str, digits: int, keys_in_stock: int = 3) -> tuple[dict, str]:
@@ -52,10 +56,10 @@ def test_a_failed_payment_leaves_the_order_open_until_it_expires(front, provider
     assert front.pay(order).state == "failed"
     assert front.look(order)["status"] == "pending_payment"
     with front.later(HOLD_SECONDS + longer_seconds - 60):
-        front.minute()
+        front.deliver_message("order-expiry", {"order_id": order["order_id"]})
         assert front.look(order)["status"] == "pending_payment"
     with front.later(HOLD_SECONDS + longer_seconds + 1):
-        front.minute()
+        front.deliver_message("order-expiry", {"order_id": order["order_id"]})
         assert front.look(order)["status"] == "expired"
     assert available(product_id) == 3
 
@@ -116,7 +120,7 @@ def test_a_refund_nobody_answered_is_asked_about_and_paid_once(front, provider):
     assert (asked["status"], front.look(order)["status"]) == ("pending", "refunding")
     wait_until(lambda: front.record(order).refunds[0].state == "succeeded", "the refund")
     with front.later(61):
-        front.minute()
+        front.tick(FINISH)
         assert front.look(order)["status"] == "refunded"
     assert [(one.refund_no, one.amount_minor) for one in front.record(order).refunds] == [(asked["refund_id"], 1006)]
     assert available(product_id) == 3
@@ -148,7 +152,7 @@ def test_a_provider_that_is_down_at_first_is_reached_by_the_same_request(front, 
 def test_a_dispute_freezes_the_order_until_it_is_decided(front, provider, ends, status):
     order, _ = ordered(front, provider, 10)
     front.pay(order)
-    front.minute()  # its dispute may have been told before the payment, and by a number we did not know yet
+    front.tick(MATCH)  # its dispute may have been told before the payment, and by a number we did not know yet
     seen = front.look(order)
     assert (seen["status"], seen["review_reason"]) == ("needs_review", "disputed")
     assert [(one["state"], one["amount_minor"]) for one in seen["disputes"]] == [("open", 1010)]
@@ -175,15 +179,13 @@ def test_a_complaint_whose_end_nobody_tells_is_settled_by_hand(front):
     assert front.look(order)["status"] == "delivered"
 
 
-@pytest.mark.parametrize(
-    ("provider", "has_stock"), [("alipay", True), ("stripe", True), ("stripe", False), ("wechat_pay", False)]
-)
+@pytest.mark.parametrize(("provider", "has_stock"), [("alipay", True), ("stripe", True), ("wechat_pay", False)])
 def test_late_money_buys_new_keys_or_goes_back(front, provider, has_stock):
     order, product_id = ordered(front, provider, 11, keys_in_stock=1)
     front.pay(order)
     assert front.look(order)["status"] == "pending_payment"
     with front.later(HOLD_SECONDS + 1):
-        front.minute()
+        front.deliver_message("order-expiry", {"order_id": order["order_id"]})
         assert front.look(order)["status"] == "expired"
     assert front.record(order).state == "closed"
     if not has_stock:
@@ -192,7 +194,7 @@ def test_late_money_buys_new_keys_or_goes_back(front, provider, has_stock):
     front.wait_for_notices(provider, order["payment"]["payment_id"])
     front.work()
     with front.later(61):
-        front.minute()
+        front.tick(FINISH)
     wait_until(lambda: all(one.state != "pending" for one in front.record(order).refunds), "its refund")
     front.wait_for_notices(provider, order["payment"]["payment_id"])
     front.work()
