@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import sys
 from types import ModuleType
 
 
@@ -17,6 +18,9 @@ def plug_names(folder: ModuleType) -> list[str]:
 
 def load_plug(folder: ModuleType, name: str) -> ModuleType | None:
     """The plug of that name, or None. Only the asked-for file is imported: cold start stays flat as plugs are added."""
+    loaded = sys.modules.get(f"{folder.__name__}.{name}")
+    if isinstance(loaded, ModuleType) and name.isidentifier():
+        return loaded
     if name not in plug_names(folder):
         return None
     return importlib.import_module(f"{folder.__name__}.{name}")

@@ -14,6 +14,7 @@ NoticeKind = Literal[
     "paid", "approved", "failed", "refunded", "refund_failed", "dispute_opened", "dispute_won", "dispute_lost", "other"
 ]  # approved: the buyer said yes, and asking the provider (`find`) brings the money in
 Mode = Literal["test", "live"]
+SandboxOutcome = Literal["paid", "failed", "paid_twice", "paid_late", "wrong_amount"]
 Closed = Literal["closed", "paid", "unknown"]
 Shows = Literal["redirect", "qr", "client"]  # a page to go to, a code to scan, parameters for the provider's own client
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Literal
 
 from chalicelib.aws import queues
 from chalicelib.balance.rules import is_top_up_id
@@ -24,8 +23,8 @@ from chalicelib.orders import store as orders
 from chalicelib.payments import sandbox_store as books
 from chalicelib.payments.adapters.sandbox import sign_notice
 from chalicelib.payments.errors import NoSuchPayment
+from chalicelib.payments.model import SandboxOutcome
 
-Outcome = Literal["paid", "failed", "paid_twice", "paid_late", "wrong_amount"]
 LATE_SECONDS = 2
 TOP_UP_SECONDS = 3_600  # after which one counts as paid late
 MAX_ATTEMPTS = 16  # about two hours of trying
@@ -43,7 +42,7 @@ class Played:
     notice_at: int
 
 
-def play(payment_id: str, outcome: Outcome, *, base_url: str, now: int) -> Played:
+def play(payment_id: str, outcome: SandboxOutcome, *, base_url: str, now: int) -> Played:
     """Let the sandbox do what a buyer's click asks for.
 
     Raises: payments.not_found when no order awaits this payment from the sandbox.

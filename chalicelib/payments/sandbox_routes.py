@@ -9,8 +9,8 @@ from chalicelib.core import settings
 from chalicelib.core.clock import iso
 from chalicelib.core.errors import NotFound
 from chalicelib.edge.http import Call, endpoint
-from chalicelib.payments import sandbox
 from chalicelib.payments.errors import NoSuchPayment
+from chalicelib.payments.model import SandboxOutcome
 
 bp = Blueprint(__name__)
 
@@ -18,12 +18,12 @@ bp = Blueprint(__name__)
 class PlayBody(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    outcome: sandbox.Outcome = Field(description="What the imagined buyer does.")
+    outcome: SandboxOutcome = Field(description="What the imagined buyer does.")
 
 
 class PlayAnswer(BaseModel):
     payment_id: str
-    outcome: sandbox.Outcome
+    outcome: SandboxOutcome
     sent: int = Field(description="Notices that were sent and taken at once; others follow by themselves.")
     notice_at: str = Field(description="When the first notice is sent: now, or after the end of the hold.")
 
@@ -40,6 +40,8 @@ def play_sandbox_payment(call: Call, payment_id: str) -> PlayAnswer:
     """Pay, fail, pay late, pay twice or pay the wrong amount on the sandbox; it answers us with a signed notice."""
     if not settings.has_sandbox():
         raise NotFound()
+    from chalicelib.payments import sandbox
+
     played = sandbox.play(payment_id, call.body.outcome, base_url=call.base_url, now=call.now)
     return PlayAnswer(
         payment_id=payment_id, outcome=call.body.outcome, sent=played.sent, notice_at=iso(played.notice_at)

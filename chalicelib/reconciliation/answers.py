@@ -23,7 +23,6 @@ from chalicelib.reconciliation.model import (
     Suggestion,
     Total,
 )
-from chalicelib.reconciliation.rules import actions_of, suggested
 
 
 def _is_day(day: str) -> str:
@@ -196,6 +195,8 @@ def to_reconciliation_answer(row: dict[str, Any], upload: StatementUpload | None
 def to_difference_answer(
     number: int, one: Difference, step: dict[str, Any], order: Order | None
 ) -> DifferenceAnswer:  # fmt: skip
+    from chalicelib.reconciliation.rules import actions_of, suggested
+
     asked = (
         AskedAnswer(answer=step["answer"], by=step["asked_by"], at=iso(step["asked_at"]))
         if "asked_at" in step
