@@ -121,6 +121,9 @@ class Till(Bank):
 
     def refund(self, payment: Payment, refund_id: str, amount_minor: int, now: int) -> RefundResult:
         with self.lock:
+            one = self.captures.get(payment.provider_txn or "")
+            if one is not None and one.payment_id != payment.payment_id:
+                self.wrongs.append(f"{refund_id} asks for money that came by another way")
             return super().refund(payment, refund_id, amount_minor, now)
 
     def find_refund(self, payment: Payment, refund_id: str) -> RefundResult | None:
