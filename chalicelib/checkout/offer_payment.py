@@ -23,12 +23,14 @@ def offer_payment(order: Order, wanted: WantedPayment, *, by: str, now: int) -> 
     if wanted.provider == "balance":
         raise InvalidRequest("An order is paid out of the balance when it is placed, not later.", field="provider")
     for _ in range(_TRIES):
-        if status_of(order) != "pending_payment" or now >= order.expires_at or len(order.attempts) + 1 >= MAX_ATTEMPTS:
+        if status_of(order) != "pending_payment" or now >= order.expires_at:
             raise NotPayable()
         attempt = offered_attempt(wanted, order.shop_id, order.currency, order.buyer.get("ip"))
         offered = offer_again(order, attempt, now, by)
         if offered is order:
             return order
+        if len(order.attempts) + 1 >= MAX_ATTEMPTS:
+            raise NotPayable()
         try:
             return orders.save(order, offered)
         except OrderChanged:

@@ -41,10 +41,24 @@ def receive_notice(notice: Notice, now: int) -> None:
     order_id = order_id_of_payment(notice.payment_id) if notice.payment_id else None
     if order_id is None and notice.kind not in _LATER_WORDS:
         return  # somebody else's payment on the same account: not ours to keep
-    order = orders.find_order(order_id) if order_id else None
+    order = _order_ready_for(notice, order_id)
     store.put_notice(notice, now, is_matched=order is not None)
     if order is not None:
         _apply(order, notice, now)
+
+
+def _order_ready_for(notice: Notice, order_id: str | None) -> Order | None:
+    """The order a notice is about, if it is there and may hear it now; else the notice waits.
+
+    Words about money that has not come yet wait for it: taken at once, a dispute would make the payment that follows
+    look like one too many. A refund made by hand waits for the end of ours: what is left is known only then.
+    """
+    order = orders.find_order(order_id) if order_id else None
+    if order is None or notice.kind not in _LATER_WORDS:
+        return order
+    is_by_hand = notice.kind == "refunded" and notice.refund_id is None and notice.provider_refund_id is not None
+    must_wait = order.paid_at is None or (is_by_hand and any(one.state == "pending" for one in order.refunds))
+    return None if must_wait else order
 
 
 def match_notice(pk: str, sk: str, now: int) -> str:
@@ -57,7 +71,7 @@ def match_notice(pk: str, sk: str, now: int) -> str:
     if found is None:
         return "applied"
     notice, received_at = with_payment(found[0]), found[1]
-    order = orders.find_order(order_id_of_payment(notice.payment_id or "") or "")
+    order = _order_ready_for(notice, order_id_of_payment(notice.payment_id or ""))
     if order is not None:
         _apply(order, notice, now)
     elif now < received_at + GIVE_UP_SECONDS:

@@ -277,3 +277,50 @@ def test_money_that_was_never_told_is_found_by_asking(clock, bank):
         assert ask_payments(order.order_id, clock.at)
     assert status_of(now_is(order)) == "delivered"
     assert len(now_is(order).history) == 2
+
+
+def test_a_dispute_told_before_its_payment_waits_for_it_and_sends_no_money_back(clock, bank):
+    product_id = shop.make_product(clock.at, keys_in_stock=1)
+    order = shop.place({product_id: 1}, clock.at)
+    notice = paid(bank, order)
+    early = replace(
+        word(order, "dispute_opened", dispute="dp_1"), payment_id=notice.payment_id, provider_txn=notice.provider_txn
+    )
+    for _ in range(2):
+        receive_notice(early, clock.at)
+    assert status_of(now_is(order)) == "pending_payment"
+    assert match_notice("NOTICE#sandbox#" + notice.provider_txn, early.event_id, clock.at) == "waiting"
+    receive_notice(notice, clock.at)
+    assert status_of(now_is(order)) == "delivered"
+    assert match_notice("NOTICE#sandbox#" + notice.provider_txn, early.event_id, clock.advance(60)) == "applied"
+    assert status_of(now_is(order)) == "needs_review"
+    receive_notice(replace(early, kind="dispute_won", event_id="won"), clock.at)
+    assert status_of(now_is(order)) == "delivered"
+    assert now_is(order).refunds == ()
+
+
+def test_a_refund_by_hand_told_while_ours_is_on_its_way_counts_when_ours_has_ended(clock, bank):
+    _, order = sold(bank, clock, quantity=2)
+    bank.moods.append("unsure")
+    request_refund(order, AskRefund(), is_operator=True, by="op", now=clock.at)
+    bank.is_down = True
+    finish_refunds(order.order_id, clock.at)
+    by_hand = word(order, "refunded", event_id="evt_h", amount_minor=300, provider_refund_id="re_h")
+    receive_notice(by_hand, clock.at)
+    assert len(now_is(order).refunds) == 1
+    bank.is_down = False
+    bank.moods[:] = ["failed"]
+    finish_refunds(order.order_id, clock.advance(61))
+    assert match_notice(f"NOTICE#sandbox#{order.provider_txn}", "evt_h", clock.at) == "applied"
+    assert [one.state for one in now_is(order).refunds] == ["failed", "succeeded"]
+    assert left_minor(now_is(order)) == order.total_minor - 300
+
+
+def test_the_tenth_way_to_pay_may_be_asked_for_again_and_an_eleventh_not(clock, bank):
+    order = shop.place({shop.make_product(clock.at, keys_in_stock=1): 1}, clock.at)
+    shop.open_account("stripe")
+    for number in range(9):
+        order = offer_payment(order, WantedPayment(provider=("stripe", "sandbox")[number % 2]), by="s", now=clock.at)
+    assert offer_payment(order, WantedPayment(provider="stripe"), by="s", now=clock.at) is order
+    with pytest.raises(NotPayable):
+        offer_payment(order, WantedPayment(provider="sandbox"), by="s", now=clock.at)
