@@ -18,9 +18,8 @@ def plug_names(folder: ModuleType) -> list[str]:
 
 def load_plug(folder: ModuleType, name: str) -> ModuleType | None:
     """The plug of that name, or None. Only the asked-for file is imported: cold start stays flat as plugs are added."""
-    loaded = sys.modules.get(f"{folder.__name__}.{name}")
-    if isinstance(loaded, ModuleType) and name.isidentifier():
-        return loaded
-    if name not in plug_names(folder):
+    # What is loaded needs no look at the folder. It is still imported: another thread may be in the midst of loading it.
+    is_known = name.isidentifier() and f"{folder.__name__}.{name}" in sys.modules
+    if not is_known and name not in plug_names(folder):
         return None
     return importlib.import_module(f"{folder.__name__}.{name}")

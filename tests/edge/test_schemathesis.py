@@ -41,7 +41,7 @@ def test_the_api_keeps_to_its_document(address, scope, paths, tmp_path):
         [
             str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(HERE / "schemathesis.toml"),
             "run", f"{address}/openapi.json", "--header", f"Authorization: Bearer {key}", "--generation-deterministic",
-            "--max-examples", "4", "--phases", "examples,coverage,fuzzing", "--checks", "all", "--no-color",
+            "--max-examples", "2", "--phases", "examples,coverage,fuzzing", "--checks", "all", "--no-color",
             # API Gateway answers an unknown method like an unknown path, 404: it cannot say 405.
             "--exclude-checks", "unsupported_method", "--include-path-regex", paths,
             "--suppress-health-check", "all", "--warnings", "off",
