@@ -18,7 +18,7 @@ def plug_names(folder: ModuleType) -> list[str]:
 
 def load_plug(folder: ModuleType, name: str) -> ModuleType | None:
     """The plug of that name, or None. Only the asked-for file is imported: cold start stays flat as plugs are added."""
-    # What is loaded needs no look at the folder. It is still imported: another thread may be in the midst of loading it.
+    # What is loaded needs no look at the folder. It is still imported: another thread may be in mid-loading.
     is_known = name.isidentifier() and f"{folder.__name__}.{name}" in sys.modules
     if not is_known and name not in plug_names(folder):
         return None
